@@ -1,0 +1,42 @@
+# make bench   makes .venv, runs the default plan, prints the ranking, writes results/
+# make test    makes .venv if it is missing, then lint, types, import direction and all tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: bench test lint bench-overhead clean
+
+bench: $(READY)
+	$(BIN)/bobrt bench
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The measuring loop around ONNX Runtime against a bare loop over the same session, interleaved.
+bench-overhead: $(READY)
+	$(BIN)/python -P tests/benchmarks/overhead.py
+
+# Two makes at once share the environment: the second waits for the first and finds it ready.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "bobrt needs Python 3.11 to 3.13: make PYTHON=python3.12")'
+	@flock .venv.lock $(MAKE) --no-print-directory .install
+
+.PHONY: .install
+.install:
+	@if [ ! -e $(READY) ] || [ pyproject.toml -nt $(READY) ] || [ constraints.txt -nt $(READY) ]; then \
+	  set -e; \
+	  [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,quant,rtx,dev]'; \
+	  $(BIN)/python -m pip download --quiet --disable-pip-version-check -c constraints.txt -d $(VENV)/wheels . hatchling; \
+	  touch $(READY); \
+	fi
+
+clean:
+	rm -rf $(VENV) .venv.lock

@@ -1,0 +1,1 @@
+"""Measure, keep, compare, show: accuracy and speed of the same file become one result."""

@@ -1,0 +1,40 @@
+"""What a reader must know beside a number: each caveat with its cause and its remedy."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Caveat(NamedTuple):
+    """Cause and remedy of one caveat."""
+
+    text: str
+    remedy: str
+
+
+CAVEATS = {
+    "limited": Caveat(
+        "accuracy is over a part of the test split, so the row is not ranked",
+        "run the same command without --limit",
+    ),
+    "busy-machine": Caveat(
+        "other processes used the CPU while this row was timed",
+        "stop them and run again with --rerun",
+    ),
+    "stolen-cpu": Caveat(
+        "the hypervisor took CPU time away while this row was timed",
+        "use a machine with cores of its own",
+    ),
+    "few-samples": Caveat(
+        "too few samples for an interval of the median",
+        "raise min_s or min_n in the plan's [timing]",
+    ),
+    "no-reference": Caveat(
+        "nothing to compare with: the checkpoint this file came from is not known here",
+        "bench the backbone by name, so that bobrt makes the file from its checkpoint",
+    ),
+    "below-half-precision-share": Caveat(
+        "less than half of the multiply-adds are at the asked precision",
+        "bobrt build NAME --precision P prints the share; choose another precision",
+    ),
+}

@@ -1,0 +1,228 @@
+"""What will become of each cell, and why: known before anything runs, by reading files alone.
+
+A cell is done when its record names the very file that would be measured now, timed by
+the same tools for the same windows.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import msgspec
+
+from bench import store
+from bench.files import identities, identity
+from bench.orders import CellOrder
+from bobrt.artifacts import version
+from bobrt.errors import BobrtError, UnsupportedError, UsageError
+from bobrt.result import Artifact as ArtifactRecord
+from bobrt.result import Timing
+from bobrt.spec import FileCard, Placement, Precision, State
+from bobrt.system import cores, this_system
+from engines.runtimes import RUNTIMES, cannot_build, cannot_run
+from engines.stages import STAGES, artifact_target, checkpoint_target, reference_target, workshop
+from train.hub import require_pretrained
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.plan import Plan, Question
+    from bobrt.artifacts import Artifact, Target
+    from bobrt.spec import Cell
+
+Action = Literal["done", "run", "skipped", "unsupported"]
+
+
+class Decision(NamedTuple):
+    """What will become of a cell, and why."""
+
+    question: Question
+    action: Action
+    reason: str
+    make: list[Target] = []
+    """Files that are missing on the way to it, sources first."""
+    hint: str = ""
+    """What would change it, where something would."""
+
+
+class Desk:
+    """One plan's files and records on this machine.
+
+    Args:
+        plan: Recipe and windows.
+        cache: Where artifacts live.
+        results: Where records are written.
+        limit: Test images to use, or None for all.
+
+    """
+
+    def __init__(self, plan: Plan, cache: Path, results: Path, limit: int | None = None) -> None:
+        self.plan = plan
+        self.results = results
+        self.limit = limit
+        self.shop = workshop(cache)
+        self.system = this_system()
+        self.timing = Timing(**msgspec.structs.asdict(plan.timing))
+
+    def decide(self, question: Question) -> Decision:
+        """Return what will become of a cell."""
+        cell = question.cell
+        runtime = RUNTIMES.get(cell.runtime)
+        try:
+            artifact, why, missing = self._look(question)
+        except UnsupportedError as error:
+            reason = error.message
+            return Decision(question, "done" if self._said_so(cell, reason) else "unsupported", reason)
+        if missing and (blocked := self._blocked(question, missing)):
+            return blocked
+        unable = cannot_run(runtime)
+        stale = why if artifact is None else self._stale(cell, artifact, unable)
+        if not stale:
+            return Decision(question, "done", "")
+        if unable:
+            return Decision(question, "unsupported", unable, missing)
+        return Decision(question, "run", stale, missing)
+
+    def order(self, question: Question) -> CellOrder:
+        """Return what the process that measures a cell is told. Its files must exist."""
+        artifact, record = self._look(question)[0], self.describe(question)
+        if artifact is None or record is None:
+            raise BobrtError(f"the file of {question.cell} is gone", "run the same command again")
+        reference = None if question.file else self.shop.find(self._reference(question))
+        checkpoint = None if question.file else self.shop.find(self._checkpoint(question))
+        validation = checkpoint.manifest.detail.get("validation") if checkpoint else None
+        return CellOrder(
+            cell=question.cell,
+            card=msgspec.convert(artifact.manifest.detail["card"], type=FileCard),
+            artifact=record,
+            file=str(artifact.path),
+            reference=str(reference.path) if reference else None,
+            validation=validation if isinstance(validation, float) else None,
+            timing=self.timing,
+            limit=self.limit,
+            threads=cores(),
+            record=str(self.path(question.cell)),
+        )
+
+    def describe(self, question: Question) -> ArtifactRecord | None:
+        """Return what a record says of a cell's file, or None if there is no such file."""
+        try:
+            artifact = self._look(question)[0]
+        except UnsupportedError:
+            return None
+        if artifact is None:
+            return None
+        cell, detail = question.cell, artifact.manifest.detail
+        card = msgspec.convert(detail["card"], type=FileCard)
+        shares = msgspec.convert(detail.get("shares") or {}, type=dict[str, float])
+        asked = Precision.FP32 if cell.precision is Precision.TF32 else cell.precision
+        target = artifact.manifest.options.get("compute_capability")
+        inside = artifact.path.is_relative_to(self.shop.cache)
+        return ArtifactRecord(
+            kind=RUNTIMES.get(cell.runtime).artifact,
+            path=str(artifact.path.relative_to(self.shop.cache)) if inside else artifact.path.name,
+            sha256=artifact.sha256,
+            bytes=artifact.manifest.bytes,
+            build_s=artifact.manifest.seconds,
+            precision_share=shares.get(asked, 0.0) if shares else None,
+            placement=card.placement if cell.precision is Precision.INT8 else Placement.NONE,
+            target=target if isinstance(target, str) else None,
+        )
+
+    def identities(self, question: Question) -> set[str]:
+        """Return the identities of every file a cell depends on."""
+        if question.file:
+            return set()
+        try:
+            return identities(self._target(question)) | {identity(self._reference(question))}
+        except UnsupportedError:
+            return set()
+
+    def path(self, cell: Cell) -> Path:
+        """Return where a cell's record lives."""
+        return store.path_of(self.results, self.system.id, cell, self.limit)
+
+    def _look(self, question: Question) -> tuple[Artifact | None, str, list[Target]]:
+        """Return a cell's file, or why there is none and what must be made, the reference included."""
+        if question.file:
+            return question.file, "", []
+        target, reference = self._target(question), self._reference(question)
+        artifact, why = self.shop.look(target)
+        wanted = [*target.chain(), reference]
+        missing = [step for step in wanted if self.shop.find(step) is None]
+        # A cell that will not run needs its engine, not the answers to compare it with.
+        if missing == [reference] and cannot_run(RUNTIMES.get(question.cell.runtime)):
+            missing = []
+        return artifact, why, missing
+
+    def _blocked(self, question: Question, missing: list[Target]) -> Decision | None:
+        """Return the decision for a cell whose files cannot be made here, if so."""
+        for target in missing:
+            stage = STAGES[target.stage]
+            if absent := [tool for tool in stage.tools if version(tool) is None]:
+                reason = f"making its {target.stage} needs {', '.join(absent)}, not installed here"
+                return Decision(question, "unsupported", reason, hint=f"pip install 'bobrt[{stage.extra}]'")
+        if reason := cannot_build(RUNTIMES.get(question.cell.runtime)):
+            return Decision(question, "unsupported", reason)
+        if question.cell.weights == "pretrained" and any(t.stage == "checkpoint" for t in missing):
+            error = _fetchable(self._checkpoint(question), question.cell.backbone)
+            if error:
+                return Decision(question, "skipped", error.message, hint=error.hint)
+        return None
+
+    def _stale(self, cell: Cell, artifact: Artifact, unable: str) -> str:
+        """Return why a cell's record is not today's, or an empty string if it is."""
+        path = self.path(cell)
+        if not path.is_file():
+            return "no result yet"
+        try:
+            result = store.read(path)
+        except UsageError as error:
+            return error.message
+        if result.state is State.FAILED:
+            return f"failed before: {result.reason}"
+        if result.state is not State.COMPLETE and result.reason != unable:
+            return f"was {result.state}: {result.reason}"
+        if result.artifact is None or result.artifact.sha256 != artifact.sha256:
+            return f"its {artifact.manifest.stage} is another file now"
+        for tool in (*RUNTIMES.get(cell.runtime).tools, "bobrt"):
+            name = tool.replace("-", "_")
+            was, now = getattr(result.system, name), getattr(self.system, name)
+            if was != now:
+                return f"{tool} was {was} and is {now}"
+        if result.state is State.COMPLETE and (result.timing != self.timing or result.system.threads != cores()):
+            return "timed for other windows or threads"
+        return ""
+
+    def _said_so(self, cell: Cell, reason: str) -> bool:
+        """Tell whether a cell that has no file already has a record with this very reason."""
+        try:
+            result = store.read(self.path(cell))
+        except UsageError:
+            return False
+        return result.state is State.UNSUPPORTED and result.reason == reason
+
+    def _checkpoint(self, question: Question) -> Target:
+        return checkpoint_target(question.cell, self.plan.finetune, question.weights_path)
+
+    def _target(self, question: Question) -> Target:
+        return artifact_target(question.cell, self._checkpoint(question))
+
+    def _reference(self, question: Question) -> Target:
+        return reference_target(self._checkpoint(question))
+
+
+@cache
+def _hub(name: str, timm_id: str) -> BobrtError | None:
+    try:
+        require_pretrained(name, timm_id, "bench")
+    except BobrtError as error:
+        return error
+    return None
+
+
+def _fetchable(checkpoint: Target, name: str) -> BobrtError | None:
+    """Return why the published weights cannot be fetched, or None; the hub is asked once a run."""
+    backbone = checkpoint.options["backbone"]
+    return _hub(name, str(backbone["timm"])) if isinstance(backbone, dict) else None

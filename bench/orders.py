@@ -1,0 +1,51 @@
+"""What is said between a run and its workers: one order in, one event per line out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from bobrt.artifacts import Target
+from bobrt.errors import ErrorKind
+from bobrt.result import Artifact, Timing
+from bobrt.spec import Cell, FileCard, Frozen
+
+EVENTS_FD = "BOBRT_EVENTS_FD"
+"""Names the descriptor a worker writes its events to."""
+
+
+class CellOrder(Frozen, kw_only=True):
+    """Everything a process needs to answer one cell."""
+
+    cell: Cell
+    card: FileCard
+    artifact: Artifact
+    file: str
+    reference: str | None
+    """Path of the checkpoint's fp32 answers, or None where the checkpoint is not known."""
+    validation: float | None
+    timing: Timing
+    limit: int | None
+    threads: int
+    record: str
+    """Where the result is written."""
+
+
+class Order(Frozen, kw_only=True):
+    """What a worker is to do: make files one after another, or measure one cell."""
+
+    cache: str
+    targets: list[Target] = []
+    cell: CellOrder | None = None
+    memory_gb: float | None = None
+
+
+class Event(Frozen, kw_only=True):
+    """One line from a worker to its run."""
+
+    kind: Literal["phase", "waiting", "running", "done", "error"]
+    phase: str = ""
+    detail: str = ""
+    job: int = 0
+    error_kind: ErrorKind = "failed"
+    message: str = ""
+    hint: str = ""

@@ -1,0 +1,171 @@
+"""A plan: which questions are asked, with which recipe, for how long. The user's data, in TOML."""
+
+from __future__ import annotations
+
+from importlib import resources
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from bobrt.artifacts import Artifact
+from bobrt.catalogue import TASKS, backbone
+from bobrt.errors import UsageError, unknown
+from bobrt.paths import sha256_of
+from bobrt.spec import Batch, Cell, Frozen, Precision, Protocol, Recipe
+from bobrt.strict import line_of, read_text, read_toml
+from engines.runtimes import RUNTIMES
+
+DEFAULT = "quick"
+REFERENCE_RUNTIME = "torch"
+
+Names = Annotated[tuple[str, ...], Meta(min_length=1)]
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Axis = Annotated[tuple[Batch, ...], Meta(min_length=1)]
+
+
+class Windows(Frozen, kw_only=True):
+    """How long each row is timed."""
+
+    warmup_s: Annotated[float, Meta(ge=0)] = 1.0
+    min_s: Positive = 3.0
+    min_n: Count = 100
+    throughput_batches: tuple[Count, ...] = (32,)
+
+
+class Limits(Frozen, kw_only=True):
+    """When a process is given up. Waiting for the machine does not count."""
+
+    make_s: Positive = 24 * 3600.0
+    """Seconds one file may take to make."""
+    cell_s: Positive = 600.0
+    """Seconds one cell may take to measure."""
+    memory_gb: Positive | None = None
+    """Memory one process may allocate; null for no limit of ours."""
+
+
+class Plan(Frozen, kw_only=True):
+    """Lists that are crossed with each other, and how each cell is made and measured."""
+
+    backbones: Names
+    tasks: Names
+    protocols: Names = ("finetune",)
+    weights: Names = ("pretrained",)
+    runtimes: Names
+    precisions: Names
+    batches: Axis = ("dynamic",)
+    seeds: Annotated[tuple[int, ...], Meta(min_length=1)] = (0,)
+    reference: bool = True
+    """Also run every checkpoint in fp32 PyTorch."""
+    finetune: Recipe | None = None
+    timing: Windows = Windows()
+    limits: Limits = Limits()
+
+
+class Question(NamedTuple):
+    """A cell, and the local file it starts from, if any."""
+
+    cell: Cell
+    weights_path: Path | None = None
+    """A checkpoint to start from."""
+    file: Artifact | None = None
+    """A model file made elsewhere, to be benched as it is."""
+
+
+def bundled() -> list[str]:
+    """Return the names of the plans that come with bobrt."""
+    return sorted(p.name.removesuffix(".toml") for p in _plans().iterdir() if p.name.endswith(".toml"))
+
+
+def load(name: str, changes: dict[str, Any] | None = None) -> Plan:
+    """Return a bundled plan by its name, or any plan by its path, with some keys replaced.
+
+    Args:
+        name: `quick`, or the path of a TOML file.
+        changes: Keys to replace, by flags of the same name.
+
+    Raises:
+        UsageError: No such plan; or it is not TOML, has an unknown key, a wrong type, an
+            empty list or an unknown name: the file, the key and the line are named.
+
+    """
+    path = Path(name)
+    if name in bundled():
+        path = Path(str(_plans() / f"{name}.toml"))
+    elif path.suffix != ".toml" and not path.exists():
+        raise unknown("plan", name, bundled())
+    plan = read_toml(path, Plan, "plan")
+    text = read_text(path, "plan")
+
+    def where(key: str) -> str:
+        line = line_of(text, key)
+        return f"plan {path}{f', line {line}' if line else ''}, key {key!r}"
+
+    changes = changes or {}
+    plan = msgspec.structs.replace(plan, **changes)
+    for key in ("backbones", "tasks", "protocols", "runtimes", "precisions"):
+        for value in getattr(plan, key):
+            _check_name(key, value, "" if key in changes else where(key))
+    if "finetune" in plan.protocols and plan.finetune is None:
+        raise UsageError(f"plan {path} fine-tunes and has no [finetune] table", "see bench/plans/quick.toml")
+    return plan
+
+
+def questions(plan: Plan) -> list[Question]:
+    """Return every cell of a plan once, those of one checkpoint side by side."""
+    runs = list(product(plan.runtimes, plan.precisions, plan.batches))
+    if plan.reference:
+        runs.insert(0, (REFERENCE_RUNTIME, str(Precision.FP32), "dynamic"))
+    found: dict[str, Question] = {}
+    checkpoints = product(plan.backbones, plan.weights, plan.tasks, plan.protocols, plan.seeds)
+    for name, weights, task, protocol, seed in checkpoints:
+        identity, path = weights_of(weights)
+        for runtime, precision, batch in runs:
+            cell = Cell(
+                backbone=backbone(name).name,
+                weights=identity,
+                task=task,
+                protocol=Protocol(protocol),
+                runtime=runtime,
+                precision=Precision(precision),
+                batch=batch,
+                seed=seed,
+            )
+            found.setdefault(cell.key, Question(cell, path))
+    return list(found.values())
+
+
+def weights_of(weights: str) -> tuple[str, Path | None]:
+    """Return the identity of `random`, `pretrained` or a local file, and the file's path.
+
+    Raises:
+        UsageError: It is neither word, and no such file exists.
+
+    """
+    if weights in {"random", "pretrained"}:
+        return weights, None
+    path = Path(weights).expanduser().absolute()
+    if not path.is_file():
+        near = unknown("weights", weights, ["random", "pretrained"])
+        raise UsageError(f"weights {weights!r} are no file, nor random or pretrained", near.hint)
+    return f"file:{sha256_of(path)}", path
+
+
+def _check_name(key: str, value: str, where: str) -> None:
+    if key == "backbones":
+        backbone(value, where)
+    elif key == "tasks":
+        TASKS.get(value, where)
+    elif key == "runtimes":
+        RUNTIMES.get(value, where)
+    else:
+        words = [str(word) for word in (Precision if key == "precisions" else [Protocol.FINETUNE])]
+        if value not in words:
+            raise unknown(key.removesuffix("s"), value, words, where)
+
+
+def _plans() -> Any:  # noqa: ANN401 - importlib.resources' Traversable moved between Python versions
+    return resources.files("bench") / "plans"

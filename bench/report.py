@@ -1,0 +1,182 @@
+"""Show results: a table for people, Markdown for pages, JSON for programs. One function each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.caveats import CAVEATS
+from bench.verdict import LeftOut, Ranking, Row, rank, sentence
+from bobrt import console
+from bobrt.paths import write_atomic
+from bobrt.result import Report, to_json
+from bobrt.spec import State
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bobrt.result import Artifact, Result
+
+MB = 1e6
+
+
+class Table(NamedTuple):
+    """Text cells, ready to be drawn or piped."""
+
+    header: list[str]
+    rows: list[list[str]]
+    right: list[int]
+    """Columns of numbers."""
+
+
+RANKED = ["rank", "front", "backbone", "runtime", "precision", "accuracy %", "95 % interval", "drop"]
+RANKED += ["p50 ms", "95 % interval", "p90 ms", "p99 ms", "images/s", "file MB", "peak MB", "caveats"]
+LEFT_OUT = ["backbone", "runtime", "precision", "state", "file MB", "build s", "reason"]
+
+
+def as_table(results: list[Result]) -> None:
+    """Print the rankings, what is left out of them, and the answer in one sentence."""
+    rankings, left_out = rank(results)
+    for ranking in rankings:
+        console.data(_title(ranking))
+        table = ranked_table(ranking)
+        console.table(table.header, table.rows, table.right)
+        console.data("")
+    if left_out:
+        table = left_out_table(left_out)
+        console.data("Not ranked")
+        console.table(table.header, table.rows, table.right)
+        console.data("")
+    for ranking in rankings:
+        console.data(sentence(ranking))
+
+
+def as_json(results: list[Result]) -> None:
+    """Print every record, strict and versioned."""
+    console.data(to_json(Report(results=results)).decode().rstrip("\n"))
+
+
+def as_markdown(results: list[Result]) -> str:
+    """Return the report as Markdown: the answer, the tables, the caveats and how it was measured."""
+    rankings, left_out = rank(results)
+    parts = ["# bobrt report", *(sentence(ranking) for ranking in rankings)]
+    for ranking in rankings:
+        parts += [f"## {_title(ranking)}", _markdown(ranked_table(ranking)), _footnote(ranking)]
+    if left_out:
+        parts += ["## Not ranked", _markdown(left_out_table(left_out))]
+    named = sorted({name for result in results for name in result.caveats})
+    if named:
+        parts.append("## Caveats")
+        parts.append("\n".join(f"- **{n}**: {CAVEATS[n].text}. Remedy: {CAVEATS[n].remedy}." for n in named if n in CAVEATS))
+    systems = {result.system.id: result.system for result in results}
+    parts.append("## Machines")
+    for system in systems.values():
+        tools = ("bobrt", "torch", "timm", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "modelopt")
+        versions = ", ".join(f"{tool} {value}" for tool in tools if (value := getattr(system, tool)))
+        gpu = f", {system.gpu} (driver {system.driver})" if system.gpu else ", no GPU"
+        parts.append(f"- `{system.id}`: {system.cpu}, {system.cores} cores{gpu}; {system.os}, Python {system.python}; {versions}")
+    return "\n\n".join(parts) + "\n"
+
+
+def write_markdown(results: list[Result], path: Path) -> None:
+    """Write the Markdown report."""
+    write_atomic(path, as_markdown(results).encode())
+
+
+FORMATS = {
+    "table": as_table,
+    "markdown": lambda results: console.data(as_markdown(results).rstrip("\n")),
+    "json": as_json,
+}
+
+
+def ranked_table(ranking: Ranking) -> Table:
+    """Return one ranking as text."""
+    rows = [_ranked(row) for row in ranking.rows]
+    return Table(RANKED, rows, [0, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14])
+
+
+def left_out_table(left_out: list[LeftOut]) -> Table:
+    """Return the cells without a rank as text."""
+    rows = [
+        [
+            entry.result.cell.backbone,
+            entry.result.cell.runtime,
+            str(entry.result.cell.precision),
+            str(entry.result.state),
+            _size(entry.result.artifact),
+            f"{entry.result.artifact.build_s:.2f}" if entry.result.artifact else "",
+            entry.reason.removeprefix(f"{entry.result.state}: "),
+        ]
+        for entry in left_out
+    ]
+    return Table(LEFT_OUT, rows, [4, 5])
+
+
+def _ranked(row: Row) -> list[str]:
+    result, accuracy, latency = row.result, row.accuracy, row.latency
+    rates = [rate.images_per_s for rate in result.throughput]
+    peak = result.memory.peak_bytes if result.memory else None
+    return [
+        str(row.rank),
+        "*" if row.front else "",
+        result.cell.backbone,
+        result.cell.runtime,
+        str(result.cell.precision),
+        f"{100 * accuracy.value:.1f}",
+        f"{100 * accuracy.ci95[0]:.1f}-{100 * accuracy.ci95[1]:.1f}",
+        "" if accuracy.drop is None else f"{100 * accuracy.drop:+.1f}",
+        digits(latency.p50_ms),
+        "" if latency.ci95_ms is None else f"{digits(latency.ci95_ms[0])}-{digits(latency.ci95_ms[1])}",
+        "" if latency.p90_ms is None else digits(latency.p90_ms),
+        "" if latency.p99_ms is None else digits(latency.p99_ms),
+        digits(max(rates)) if rates else "",
+        _size(result.artifact),
+        "" if peak is None else f"{peak / MB:.1f}",
+        " ".join(result.caveats),
+    ]
+
+
+def digits(value: float) -> str:
+    """Return a number with three significant digits and no exponent."""
+    if value == 0:
+        return "0"
+    rounded = float(f"{value:.3g}")
+    whole = len(str(int(abs(rounded)))) if abs(rounded) >= 1 else 0
+    if whole == 0:
+        return f"{rounded:.{2 - _exponent(rounded)}f}"
+    return f"{rounded:.{max(0, 3 - whole)}f}"
+
+
+def _exponent(value: float) -> int:
+    return int(f"{value:e}".rpartition("e")[2])
+
+
+def _size(artifact: Artifact | None) -> str:
+    return f"{artifact.bytes / MB:.2f}" if artifact else ""
+
+
+def _title(ranking: Ranking) -> str:
+    return f"{ranking.task}, {ranking.protocol}, on {ranking.system}"
+
+
+def _footnote(ranking: Ranking) -> str:
+    timing = next((row.result.timing for row in ranking.rows if row.result.timing), None)
+    n = max(row.accuracy.n for row in ranking.rows)
+    windows = f" Timed for {timing.min_s:g} s after {timing.warmup_s:g} s of warm-up." if timing else ""
+    return (
+        "Rank: 1 + the rows whose whole accuracy interval lies above; tied rows are ordered by latency. "
+        f"Front `*`: no other row is both as accurate and as fast. Accuracy: {n} test images, Wilson interval. "
+        "Drop: points below the same checkpoint in fp32 PyTorch. Latency: wall clock, batch 1, median with its "
+        f"block-bootstrap interval. Images/s: the best batch. Both are of the very file accuracy was asked of.{windows}"
+    )
+
+
+def _markdown(table: Table) -> str:
+    rule = ["---:" if i in table.right else "---" for i in range(len(table.header))]
+    lines = [table.header, rule, *table.rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def failed(results: list[Result]) -> list[Result]:
+    """Return the cells that ended in failure."""
+    return [result for result in results if result.state is State.FAILED]

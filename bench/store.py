@@ -1,0 +1,79 @@
+"""Where results live: one JSON file per cell, filed by machine, task and backbone, in the user's folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from bobrt.errors import UsageError
+from bobrt.paths import sha256_of, write_atomic
+from bobrt.result import SCHEMA, Record, Result, Samples, to_json
+from bobrt.strict import read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bobrt.spec import Cell
+
+SAMPLES = ".samples.json"
+
+
+class Loaded(NamedTuple):
+    """What a results folder holds."""
+
+    results: list[Result]
+    problems: list[str]
+    """One line for each file that could not be used."""
+
+
+class _Version(Record, kw_only=True):
+    schema: int
+
+
+def path_of(root: Path, system_id: str, cell: Cell, limit: int | None) -> Path:
+    """Return where a cell's record lives; a limited run never takes the place of a full one."""
+    name = cell.key if limit is None else f"{cell.key}-limit{limit}"
+    backbone = cell.backbone.replace("/", "_")
+    return root / system_id / (cell.task or "no-task") / backbone / f"{name}.json"
+
+
+def write(path: Path, result: Result) -> None:
+    """Write a record, atomically: it is there whole or not at all."""
+    write_atomic(path, to_json(result.sealed()))
+
+
+def write_samples(path: Path, times_ns: Mapping[str, NDArray[np.int64]]) -> Samples:
+    """Write the raw times beside the record at `path`; they come first, the record last."""
+    beside = path.with_name(path.stem + SAMPLES)
+    content = {"schema": SCHEMA, "unit": "ns", "times": {name: t.tolist() for name, t in times_ns.items()}}
+    write_atomic(beside, msgspec.json.encode(content) + b"\n")
+    return Samples(file=beside.name, sha256=sha256_of(beside))
+
+
+def read(path: Path) -> Result:
+    """Return one record; raise `UsageError` that names the file if it is damaged, edited or too new."""
+    schema = read_json(path, _Version, "result").schema
+    if schema != SCHEMA:
+        raise UsageError(f"result {path} has schema {schema}; this bobrt reads {SCHEMA}", "install a newer bobrt")
+    result = read_json(path, Result, "result")
+    if result.seal != result.sealed().seal:
+        raise UsageError(f"result {path} was edited: it is not what its seal was put on", "bench the cell again")
+    return result
+
+
+def read_all(root: Path) -> Loaded:
+    """Return every record under `root`; those that cannot be read are named, the rest is used."""
+    results, problems = [], []
+    for path in sorted(root.rglob("*.json")) if root.is_dir() else []:
+        if path.name.endswith(SAMPLES) or path.name.startswith("."):
+            continue
+        try:
+            results.append(read(path))
+        except UsageError as error:
+            problems.append(error.message)
+    return Loaded(results, problems)

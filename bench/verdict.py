@@ -1,0 +1,117 @@
+"""Rank what was verified: accuracy and latency of the same file, side by side.
+
+A row is ranked only if its accuracy and its latency were measured on one and the same
+engine file over the whole test split. Ranks follow the intervals: a row is behind only
+those whose whole interval lies above its own, so what the data cannot tell apart is tied.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bobrt.result import Accuracy, Latency, Result
+from bobrt.spec import State
+
+
+class Row(NamedTuple):
+    """One ranked cell."""
+
+    rank: int
+    front: bool
+    """On the Pareto front: no other row is both at least as accurate and at least as fast."""
+    result: Result
+    accuracy: Accuracy
+    latency: Latency
+
+
+class Ranking(NamedTuple):
+    """The rows of one task, protocol and machine: the only rows that may be compared."""
+
+    system: str
+    task: str
+    protocol: str
+    rows: list[Row]
+
+
+class LeftOut(NamedTuple):
+    """A cell that is not ranked, and why."""
+
+    result: Result
+    reason: str
+
+
+def rank(results: list[Result]) -> tuple[list[Ranking], list[LeftOut]]:
+    """Return the rankings, and every cell that is in none of them with its reason."""
+    groups: dict[tuple[str, str, str], list[Result]] = {}
+    left_out: list[LeftOut] = []
+    for result in results:
+        if reason := why_unranked(result):
+            left_out.append(LeftOut(result, reason))
+        else:
+            key = (result.system.id, result.cell.task, str(result.cell.protocol))
+            groups.setdefault(key, []).append(result)
+    return [Ranking(*key, _rows(group)) for key, group in sorted(groups.items())], left_out
+
+
+def why_unranked(result: Result) -> str:
+    """Return why a result cannot be ranked, or an empty string if it can."""
+    if result.state is not State.COMPLETE:
+        return f"{result.state}: {result.reason}"
+    if result.accuracy is None:
+        return "unverified: its accuracy was not measured"
+    if result.limit is not None:
+        return f"limited to {result.limit} test images"
+    if not any(row.batch == 1 for row in result.latency):
+        return "its engine cannot answer one image at a time"
+    return ""
+
+
+def sentence(ranking: Ranking) -> str:
+    """Answer the question in one sentence: the fastest of the most accurate, and the fastest of all."""
+    best = min((row for row in ranking.rows if row.rank == 1), key=lambda row: row.latency.p50_ms)
+    fastest = min(ranking.rows, key=lambda row: row.latency.p50_ms)
+    text = f"Of {len(ranking.rows)} verified engines for {ranking.task}, {_said(best)} is the fastest of "
+    text += f"those tied for the best accuracy: {_figures(best)}"
+    return text + ("." if fastest is best else f"; the fastest of all is {_said(fastest)}: {_figures(fastest)}.")
+
+
+def _rows(group: list[Result]) -> list[Row]:
+    measured = [
+        (result, result.accuracy, next(row for row in result.latency if row.batch == 1))
+        for result in group
+        if result.accuracy is not None
+    ]
+    rows = [
+        Row(
+            rank=1 + sum(_above(other, accuracy) for _, other, _ in measured),
+            front=not any(_dominates(a, b, accuracy, latency) for _, a, b in measured),
+            result=result,
+            accuracy=accuracy,
+            latency=latency,
+        )
+        for result, accuracy, latency in measured
+    ]
+    return sorted(rows, key=lambda row: (row.rank, row.latency.p50_ms))
+
+
+def _above(other: Accuracy, this: Accuracy) -> bool:
+    """Tell whether `other`'s whole interval is better than `this` one's."""
+    if this.higher_is_better:
+        return other.ci95[0] > this.ci95[1]
+    return other.ci95[1] < this.ci95[0]
+
+
+def _dominates(a: Accuracy, a_speed: Latency, b: Accuracy, b_speed: Latency) -> bool:
+    """Tell whether row a is at least as good as row b in both, and better in one."""
+    sign = 1 if b.higher_is_better else -1
+    gain, faster = sign * (a.value - b.value), b_speed.p50_ms - a_speed.p50_ms
+    return gain >= 0 and faster >= 0 and (gain > 0 or faster > 0)
+
+
+def _said(row: Row) -> str:
+    cell = row.result.cell
+    return f"{cell.backbone} {cell.precision} on {cell.runtime}"
+
+
+def _figures(row: Row) -> str:
+    return f"{100 * row.accuracy.value:.1f} % at {row.latency.p50_ms:.3g} ms"

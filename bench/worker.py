@@ -1,0 +1,88 @@
+"""The process that does the work: makes files, or measures one cell, and tells what it does.
+
+Started with `python -P -c "from bench.worker import main; main()"`, so that a user's own
+folder named `bench` cannot shadow this one. It reads one JSON order from stdin, writes one
+JSON event per line to the descriptor named in the environment, and dies when stdin closes:
+no worker outlives its run.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench import cell
+from bench.orders import EVENTS_FD, Event, Order
+from bobrt.errors import BobrtError, ExitCode
+from bobrt.paths import CPU, lock
+from engines.stages import workshop
+
+def main() -> None:
+    """Do the order on stdin."""
+    with os.fdopen(int(os.environ[EVENTS_FD]), "wb", buffering=0) as pipe:
+
+        def tell(**event: Any) -> None:  # noqa: ANN401 - the fields of Event
+            pipe.write(msgspec.json.encode(Event(**event)) + b"\n")
+
+        order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
+        threading.Thread(target=_die_with_parent, daemon=True).start()
+        if order.memory_gb is not None:
+            limit = int(order.memory_gb * 2**30)
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        try:
+            _work(order, tell)
+        except BobrtError as error:
+            tell(kind="error", error_kind=error.kind, message=error.message, hint=error.hint)
+            sys.exit(ExitCode.FAILED)
+        except MemoryError:
+            traceback.print_exc()
+            tell(kind="error", message=_out_of_memory(order))
+            sys.exit(ExitCode.FAILED)
+        except Exception as error:  # noqa: BLE001 - any bug of a model or a library is this cell's end, not the run's
+            traceback.print_exc()
+            text = " ".join(str(error).split())[:300]
+            short = _is_memory(text)
+            tell(kind="error", message=_out_of_memory(order) if short else f"{type(error).__name__}: {text}")
+            sys.exit(ExitCode.FAILED)
+
+
+def _work(order: Order, tell: Any) -> None:  # noqa: ANN401 - see main
+    def report(phase: str, detail: str) -> None:
+        if phase == "waiting":
+            tell(kind="waiting", detail=detail)
+        else:
+            tell(kind="phase", phase=phase, detail=detail)
+
+    shop = workshop(Path(order.cache))
+    for job, target in enumerate(order.targets):
+        tell(kind="running", job=job)
+        shop.make(target, report, lambda job=job: tell(kind="running", job=job))
+        tell(kind="done", job=job)
+    if order.cell is not None:
+        with lock(CPU, lambda: report("waiting", "another bobrt uses this machine")):
+            tell(kind="running")
+            cell.run(order.cell, report)
+        tell(kind="done")
+
+
+def _is_memory(text: str) -> bool:
+    """Tell an allocator's complaint from other errors: torch, ONNX Runtime and C++ each have their own."""
+    return any(words in text for words in ("can't allocate memory", "bad_alloc", "Failed to allocate memory"))
+
+
+def _out_of_memory(order: Order) -> str:
+    return "out of memory" + (f" (limit {order.memory_gb:g} GB)" if order.memory_gb else "")
+
+
+def _die_with_parent() -> None:
+    # A bare read of the descriptor: the buffered reader's lock would be held at shutdown.
+    while os.read(0, 1):
+        pass
+    os._exit(ExitCode.INTERRUPTED)

@@ -1,0 +1,76 @@
+"""The tables: which backbones and tasks exist. Data in TOML beside this file, no code.
+
+A backbone that is not in the table is looked up in timm itself, so every timm id works.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+import msgspec
+import tomllib
+
+from bobrt.artifacts import version
+from bobrt.errors import MachineError, unknown
+from bobrt.registry import Registry
+from bobrt.spec import Backbone, Frozen, TaskCard
+
+
+class _BackboneTable(Frozen, kw_only=True):
+    aliases: dict[str, str]
+    backbone: list[Backbone]
+
+
+class _TaskTable(Frozen, kw_only=True):
+    task: list[TaskCard]
+
+
+def _read(name: str) -> dict[str, object]:
+    return tomllib.loads(resources.files(__name__).joinpath(name).read_text(encoding="utf-8"))
+
+
+_table = msgspec.convert(_read("backbones.toml"), type=_BackboneTable)
+
+ALIASES = _table.aliases
+"""A family's word, and the default member it stands for."""
+
+BACKBONES = Registry("backbone", {b.name: b for b in _table.backbone}, Backbone)
+
+TASKS = Registry(
+    "task", {card.name: card for card in msgspec.convert(_read("tasks.toml"), type=_TaskTable).task}, TaskCard
+)
+
+
+def backbone(name: str, where: str = "") -> Backbone:
+    """Return the catalogue entry, the default member of an alias, or any model timm knows.
+
+    Args:
+        name: An entry, an alias such as `convnext`, or a timm id.
+        where: File, key and line the name came from, when it came from a file.
+
+    Raises:
+        UsageError: Neither the catalogue nor timm knows it; the hint names the nearest.
+        MachineError: It is not in the catalogue and timm is not installed to ask.
+
+    """
+    entries = BACKBONES.all()
+    name = ALIASES.get(name, name)
+    if name in entries:
+        return entries[name]
+    near = unknown("backbone", name, [*entries, *ALIASES], where)
+    if version("timm") is None:
+        if near.hint.startswith("did you mean"):
+            raise near
+        raise MachineError(f"{near.message}, and timm is not here to ask", "pip install 'bobrt[train]'")
+    if name in _timm_names():
+        return Backbone(name=name, timm=name, family=name.split(".")[0].split("_")[0])
+    raise unknown("backbone", name, [*entries, *ALIASES, *_timm_names()], where)
+
+
+@cache
+def _timm_names() -> frozenset[str]:
+    """Return every model id of timm. Imports timm, which takes seconds: only for a name we do not know."""
+    import timm  # noqa: PLC0415
+
+    return frozenset(timm.list_models()) | frozenset(timm.list_pretrained())

@@ -1,0 +1,428 @@
+"""The verbs: parse -> spec -> call -> render.
+
+Importing this file loads no heavy library; each verb imports what it is about. Everything a
+user can do wrong ends in one line, a hint and an exit code.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import msgspec
+import typer
+from typer.exceptions import TyperException
+
+from bobrt import __version__, config, console
+from bobrt.errors import BobrtError, ErrorKind, ExitCode, NothingMatchedError, UsageError, unknown
+
+if TYPE_CHECKING:
+    from bench.decide import Decision
+    from bench.plan import Plan, Question
+    from bench.store import Loaded
+    from bobrt.result import Result
+    from bobrt.spec import Batch
+
+Word = TypeVar("Word", bound=StrEnum)
+
+app = typer.Typer(
+    name="bobrt",
+    help="Battle of the backbones, fought on the artefact you ship.",
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+
+
+class Format(StrEnum):
+    """How results are shown."""
+
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    JSON = "json"
+
+
+class Listable(StrEnum):
+    """What `bobrt list` can list."""
+
+    BACKBONES = "backbones"
+    TASKS = "tasks"
+    RUNTIMES = "runtimes"
+    PRECISIONS = "precisions"
+    PROTOCOLS = "protocols"
+    PLANS = "plans"
+
+
+BackboneName = Annotated[str, typer.Argument(help="A name of `bobrt list backbones`, or any timm id.")]
+PlanName = Annotated[str, typer.Option("--plan", help="A bundled plan, or the path of a TOML file.")]
+TaskName = Annotated[str | None, typer.Option("--task", help="A name of `bobrt list tasks`.")]
+Weights = Annotated[str, typer.Option("--weights", help="pretrained, random, or the path of a checkpoint.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seeds the weights and every epoch.")]
+BatchAxis = Annotated[str, typer.Option("--batch", help="The engine's batch axis: dynamic, or a number.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Also copy the file to this path.")]
+ResultsFolder = Annotated[Path | None, typer.Option("--results", help="Folder of the results.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One strict JSON document on stdout.")]
+Many = Annotated[list[str] | None, typer.Option(help="One or several, separated by commas.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Battle of the backbones, fought on the artefact you ship."""
+    if show_version:
+        console.data(f"bobrt {__version__}")
+    elif context.invoked_subcommand is None:
+        console.data(context.get_help())
+
+
+@app.command()
+def train(
+    backbone: BackboneName,
+    task: TaskName = None,
+    plan: PlanName = "quick",
+    weights: Weights = "pretrained",
+    seed: Seed = 0,
+    output: Output = None,
+    json: AsJson = False,
+) -> None:
+    """Adapt a backbone to a task by the plan's recipe: a checkpoint."""
+    from bench import plan as plans
+
+    chosen = plans.load(plan)
+    question = _question(backbone, task or chosen.tasks[0], "ort-cpu", "fp32", "dynamic", weights, seed)
+    _made(chosen, question, "train", output, json=json)
+
+
+@app.command()
+def export(
+    backbone: BackboneName,
+    task: TaskName = None,
+    plan: PlanName = "quick",
+    weights: Weights = "pretrained",
+    batch: BatchAxis = "dynamic",
+    seed: Seed = 0,
+    output: Output = None,
+    json: AsJson = False,
+) -> None:
+    """Export a backbone to ONNX: fine-tuned on --task, or as it is published."""
+    from bench import plan as plans
+
+    question = _question(backbone, task or "", "ort-cpu", "fp32", batch, weights, seed)
+    _made(plans.load(plan), question, "export", output, json=json)
+
+
+@app.command()
+def build(
+    backbone: BackboneName,
+    task: TaskName = None,
+    plan: PlanName = "quick",
+    runtime: Annotated[str, typer.Option(help="A name of `bobrt list runtimes`.")] = "ort-cpu",
+    precision: Annotated[str, typer.Option(help="A name of `bobrt list precisions`.")] = "fp32",
+    weights: Weights = "pretrained",
+    batch: BatchAxis = "dynamic",
+    seed: Seed = 0,
+    output: Output = None,
+    json: AsJson = False,
+) -> None:
+    """Build the file a runtime runs at a precision: an ONNX file or a TensorRT engine."""
+    from bench import plan as plans
+
+    question = _question(backbone, task or "", runtime, precision, batch, weights, seed)
+    _made(plans.load(plan), question, "build", output, json=json)
+
+
+@app.command()
+def bench(
+    backbones: Annotated[list[str] | None, typer.Argument(help="Backbones, or ONNX files.")] = None,
+    plan: PlanName = "quick",
+    task: Many = None,
+    protocol: Many = None,
+    runtime: Many = None,
+    precision: Many = None,
+    weights: Many = None,
+    batch: Many = None,
+    seed: Many = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only so many test images; not ranked.")] = None,
+    results: ResultsFolder = None,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Measure again what is already done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and why.")] = False,
+    format: Annotated[Format, typer.Option(help="How to show the results.")] = Format.TABLE,
+    json: AsJson = False,
+) -> None:
+    """Measure accuracy and speed of the same files, and rank them. Without a name: the default plan."""
+    from bench import campaign, decide, report, store
+    from bench import plan as plans
+    from bobrt.paths import check_writable
+
+    names = backbones or []
+    files = [Path(name) for name in names if name.endswith(".onnx")]
+    flags = {"backbones": [n for n in names if not n.endswith(".onnx")], "tasks": task, "protocols": protocol}
+    flags |= {"runtimes": runtime, "precisions": precision, "weights": weights, "batches": batch, "seeds": seed}
+    chosen = plans.load(plan, {key: _list(key, value) for key, value in flags.items() if value})
+    questions = [] if files and not flags["backbones"] else plans.questions(chosen)
+    questions += [_file_question(file, task, runtime) for file in files]
+    if not questions:
+        raise NothingMatchedError("the plan has no cell", "bobrt bench --dry-run")
+    settings = config.load(results=results)
+    desk = decide.Desk(chosen, settings.cache.path, settings.results.path, limit)
+    if dry_run:
+        _show_plan([desk.decide(question) for question in questions], json=json or format is Format.JSON)
+        return
+    check_writable(settings.results.path)
+    with console.Progress() as progress:
+        answered = list(campaign.run(chosen, questions, desk, progress, rerun=rerun))
+    report.FORMATS["json" if json else format](answered)
+    report.write_markdown(_read_results(store.read_all(settings.results.path)), settings.results.path / "report.md")
+    if report.failed(answered):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@app.command()
+def report(
+    results: ResultsFolder = None,
+    format: Annotated[Format, typer.Option(help="How to show the results.")] = Format.TABLE,
+    json: AsJson = False,
+) -> None:
+    """Show the results of a folder: rankings, what is left out and why."""
+    from bench import report as reports
+    from bench import store
+
+    folder = config.load(results=results).results.path
+    found = _read_results(store.read_all(folder))
+    if not found:
+        raise NothingMatchedError(f"no results in {folder}", "bobrt bench")
+    reports.FORMATS["json" if json else format](found)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[Listable, typer.Argument(help="What to list.")] = Listable.BACKBONES,
+    json: AsJson = False,
+) -> None:
+    """List what can be named: backbones, tasks, runtimes, precisions, protocols, plans."""
+    from bobrt import listing
+
+    entries = listing.ENTRIES[what]()
+    if json:
+        _print_json({what.value: entries})
+        return
+    header = list(entries[0])
+    console.table(header, [[listing.text(entry[key]) for key in header] for entry in entries])
+
+
+@app.command()
+def doctor(json: AsJson = False) -> None:
+    """Say what this machine can do, what it cannot, and what to do about it."""
+    from bobrt import doctor as doctors
+
+    diagnosis = doctors.examine(config.load())
+    if json:
+        console.data(msgspec.json.encode(diagnosis).decode())
+    else:
+        marks = {"ok": "✓", "bang": "!", "cross": "✗"}
+        for check in diagnosis.checks:
+            console.data(f"{marks[check.status]} {check.name}: {check.detail}")
+            if check.hint:
+                console.data(f"    hint: {check.hint}")
+    if not diagnosis.ok:
+        raise typer.Exit(ExitCode.MACHINE)
+
+
+def main() -> NoReturn:
+    """Run the command line and end with a documented exit code."""
+    as_json = _wants_json(sys.argv)
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else ExitCode.OK)
+    except BobrtError as error:
+        _fail(error.kind, error.message, error.hint, error.exit_code, as_json=as_json)
+    except typer.Abort:
+        _fail("interrupted", "interrupted", "the same command goes on", ExitCode.INTERRUPTED, as_json=as_json)
+    except KeyboardInterrupt:
+        _fail("interrupted", "interrupted", "the same command goes on", ExitCode.INTERRUPTED, as_json=as_json)
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "bobrt"
+        _fail("usage", error.format_message(), f"{path} --help", ExitCode.USAGE, as_json=as_json)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(ExitCode.OK)
+    except Exception as error:  # noqa: BLE001 - the last net: a bug is saved, not shown
+        with tempfile.NamedTemporaryFile("w", prefix="bobrt-bug-", suffix=".log", delete=False) as file:
+            traceback.print_exc(file=file)
+        message = f"a bug in bobrt: {type(error).__name__}: {error}"
+        _fail("internal", message, f"please report it with {file.name}", ExitCode.INTERNAL, as_json=as_json)
+
+
+def _question(  # noqa: PLR0913, PLR0917 - the flags of a verb
+    name: str, task: str, runtime: str, precision: str, batch: str, weights: str, seed: int
+) -> Question:
+    """Return the one cell a verb is about, having said what the backbone's name stands for."""
+    from bench.plan import Question, weights_of
+    from bobrt.catalogue import TASKS, backbone
+    from bobrt.spec import Cell, Precision, Protocol
+    from engines.runtimes import RUNTIMES
+
+    found = backbone(name)
+    if found.name != name:
+        console.note(f"{name} is {found.name}")
+    if not task:
+        console.note("no --task: the backbone as it is published, with its own classifier if it has one")
+    identity, path = weights_of(weights)
+    cell = Cell(
+        backbone=found.name,
+        weights=identity,
+        task=TASKS.get(task).name if task else "",
+        protocol=Protocol.FINETUNE if task else Protocol.PUBLISHED,
+        runtime=RUNTIMES.get(runtime).name,
+        precision=_word("precision", precision, Precision),
+        batch=_batch(batch),
+        seed=seed,
+    )
+    return Question(cell, path)
+
+
+def _made(plan: Plan, question: Question, verb: str, output: Path | None, *, json: bool) -> None:
+    """Make a verb's file, unless it is there, and print where it is."""
+    from bench import files
+    from bobrt.artifacts import version
+    from bobrt.catalogue import backbone as backbone_named
+    from bobrt.paths import write_atomic
+    from engines import stages
+    from train.hub import require_pretrained
+
+    cell, shop = question.cell, stages.workshop(config.load().cache.path)
+    checkpoint = stages.checkpoint_target(cell, plan.finetune, question.weights_path)
+    if verb == "train":
+        target = checkpoint
+    elif verb == "export":
+        target = stages.onnx_target(cell, checkpoint)
+    else:
+        target = stages.artifact_target(cell, checkpoint)
+        stages.require_calibration(cell)
+    if cell.weights == "pretrained" and shop.find(checkpoint) is None and version("timm"):
+        require_pretrained(cell.backbone, backbone_named(cell.backbone).timm, verb)
+    with console.Progress() as progress:
+        made = files.make(shop, target, plan.limits, progress)
+    path = made.path
+    if output is not None:
+        write_atomic(output, made.path.read_bytes())
+        path = output
+    for line in stages.summary(made):
+        console.note(line)
+    if json:
+        manifest = msgspec.to_builtins(made.manifest)
+        _print_json({"artifact": {"path": str(path), **manifest}})
+    else:
+        console.data(str(path))
+
+
+def _file_question(path: Path, task: list[str] | None, runtime: list[str] | None) -> Question:
+    """Return the cell of an ONNX file made elsewhere."""
+    from bench.plan import Question
+    from bobrt.catalogue import TASKS
+    from bobrt.spec import Cell, FileCard
+    from engines import onnx_file
+    from engines.runtimes import RUNTIMES
+
+    artifact = onnx_file.as_artifact(path)
+    card = msgspec.convert(artifact.manifest.detail["card"], type=FileCard)
+    if task:
+        card = msgspec.structs.replace(card, task=TASKS.get(task[0]).name)
+        artifact.manifest.detail["card"] = msgspec.to_builtins(card)
+    cell = Cell(
+        backbone=card.backbone.name,
+        weights=card.weights,
+        task=card.task,
+        protocol=card.protocol,
+        runtime=RUNTIMES.get(runtime[0] if runtime else "ort-cpu").name,
+        precision=card.precision,
+        batch=card.batch,
+        seed=card.seed,
+    )
+    return Question(cell, file=artifact)
+
+
+def _show_plan(decisions: list[Decision], *, json: bool) -> None:
+    """Print what would become of each cell, and why."""
+    if json:
+        plan = [
+            {
+                "cell": {**msgspec.to_builtins(d.question.cell), "key": d.question.cell.key},
+                "action": d.action,
+                "reason": d.reason,
+                "make": [target.stage for target in d.make],
+            }
+            for d in decisions
+        ]
+        _print_json({"plan": plan})
+        return
+    rows = [[str(d.question.cell), d.action, ", ".join(t.stage for t in d.make), d.reason] for d in decisions]
+    console.table(["cell", "action", "makes", "why"], rows)
+    counts = {action: sum(d.action == action for d in decisions) for action in dict.fromkeys(d.action for d in decisions)}
+    console.data(" · ".join(f"{count} {action}" for action, count in counts.items()))
+
+
+def _read_results(loaded: Loaded) -> list[Result]:
+    """Return the results that can be used, naming those that cannot."""
+    for problem in loaded.problems:
+        console.warn(f"{problem}; left out")
+    return loaded.results
+
+
+def _list(key: str, values: list[str]) -> tuple[Any, ...]:
+    """Return a flag's values, split at commas, as the plan's key of the same name holds them."""
+    words = [word.strip() for value in values for word in value.split(",") if word.strip()]
+    if not words:
+        raise UsageError(f"--{key.removesuffix('s')} is empty", "bobrt bench --help")
+    if key == "batches":
+        return tuple(_batch(word) for word in words)
+    if key == "seeds":
+        return tuple(_number("seed", word) for word in words)
+    return tuple(words)
+
+
+def _batch(text: str) -> Batch:
+    if text == "dynamic":
+        return "dynamic"
+    number = _number("batch", text)
+    if number < 1:
+        raise UsageError(f"--batch {text} is not dynamic or a number from 1")
+    return number
+
+
+def _number(flag: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--{flag} {text!r} is not a number") from None
+
+
+def _word(kind: str, text: str, words: type[Word]) -> Word:
+    try:
+        return words(text)
+    except ValueError:
+        raise unknown(kind, text, [str(word) for word in words]) from None
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    """Tell whether errors are to be JSON too; asked before the arguments are parsed, which may fail."""
+    return "--json" in arguments or "--format=json" in arguments or "--format json" in " ".join(arguments)
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    console.data(msgspec.json.encode({"schema": 1, **content}).decode())
+
+
+def _fail(kind: ErrorKind, message: str, hint: str, code: ExitCode, *, as_json: bool) -> NoReturn:
+    if as_json:
+        _print_json({"error": {"kind": kind, "message": message, "hint": hint}})
+    console.error(message, hint)
+    sys.exit(code)

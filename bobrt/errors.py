@@ -1,0 +1,93 @@
+"""Exit codes, and the one family of errors a user is meant to read.
+
+An error says what happened with the values, and a hint gives a command to run. Whatever
+is not a `BobrtError` is a bug: the CLI saves its traceback and ends with `INTERNAL`.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from enum import IntEnum
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ErrorKind = Literal["usage", "machine", "nothing-matched", "failed", "internal", "interrupted"]
+
+
+class ExitCode(IntEnum):
+    """What the shell sees. Documented in README.md and frozen by a test."""
+
+    OK = 0
+    FAILED = 1
+    """It ran, but a cell failed or a gate tripped."""
+    USAGE = 2
+    """The command line, a plan or an input file is wrong."""
+    MACHINE = 3
+    """This machine cannot: a library, a driver, the hub or the disk is missing."""
+    NOTHING_MATCHED = 4
+    INTERNAL = 70
+    """A bug of ours; the traceback is saved to a file."""
+    INTERRUPTED = 130
+
+
+class BobrtError(Exception):
+    """Something went wrong that the user can act on.
+
+    Args:
+        message: What happened, with the values, in one line.
+        hint: What to do about it, usually a command to run.
+
+    """
+
+    kind: ClassVar[ErrorKind] = "failed"
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(BobrtError):
+    """The command line, a plan, a config file or an input file is wrong."""
+
+    kind = "usage"
+    exit_code = ExitCode.USAGE
+
+
+class MachineError(BobrtError):
+    """This machine cannot do what was asked: a library, driver, network or disk is missing."""
+
+    kind = "machine"
+    exit_code = ExitCode.MACHINE
+
+
+class NothingMatchedError(BobrtError):
+    """The request was well formed and matched nothing."""
+
+    kind = "nothing-matched"
+    exit_code = ExitCode.NOTHING_MATCHED
+
+
+class UnsupportedError(BobrtError):
+    """A runtime cannot do this cell here, and never will on this machine. Not a failure."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> UsageError:
+    """Return the error for a name outside a vocabulary, with the nearest names as the hint.
+
+    Args:
+        kind: What the name should have been, in the singular: `"precision"`.
+        name: The name as the user wrote it.
+        known: The names that exist.
+        where: File, key and line the name came from, when it came from a file.
+
+    """
+    known = sorted(known)
+    near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    listed = f"one of: {', '.join(known)}" if len(known) <= 8 else f"bobrt list {kind}s"  # noqa: PLR2004
+    hint = f"did you mean {' or '.join(near)}? ({listed})" if near else listed
+    prefix = f"{where}: " if where else ""
+    return UsageError(f"{prefix}unknown {kind} {name!r}", hint)

@@ -1,0 +1,85 @@
+"""Writing files so that a crash, a full disk or a second run never leaves half of one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from bobrt.errors import MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CPU = "cpu"
+"""The lock every heavy stage of every run on this machine takes in turn."""
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing, creating its folder.
+
+    Raises:
+        MachineError: The folder cannot be written, or the disk is full.
+
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)  # noqa: PTH101 - mkstemp made it private; results are to be shared
+            os.replace(name, path)  # noqa: PTH105 - one call, atomic by POSIX
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise MachineError(
+            f"cannot write {path}: {error.strerror or error}",
+            "free some space, or choose another folder with --results or BOBRT_CACHE",
+        ) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Prove that a file can be written into `folder`; raise `MachineError` otherwise."""
+    probe = folder / f".bobrt-{os.getpid()}"
+    write_atomic(probe, b"bobrt\n")
+    probe.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold a lock that is exclusive among this user's processes on this machine.
+
+    The operating system lets go of it when its holder dies, however it dies.
+
+    Args:
+        name: What is locked: `CPU`, or the path of the thing that only one may make.
+        waiting: Called once if another process holds the lock.
+
+    """
+    folder = Path(tempfile.gettempdir()) / f"bobrt-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    held = FileLock(folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lock")
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()

@@ -1,0 +1,67 @@
+"""One way to look a name up: built-in entries first, then installed plugins.
+
+A plugin is an entry point in the group `bobrt.<kind>s`; plugins are loaded only when a
+name is not built in, or when names are listed. A broken plugin is a warning, not a crash.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from bobrt import console
+from bobrt.errors import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names of one kind and what they stand for.
+
+    Args:
+        kind: What an entry is called, in the singular; the plugin group is `bobrt.<kind>s`.
+        entries: The built-in entries.
+        entry_type: The type a plugin's object must have.
+
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, T], entry_type: type[T]) -> None:
+        self.kind = kind
+        self.group = f"bobrt.{kind}s"
+        self._entries = dict(entries)
+        self._type = entry_type
+
+    def get(self, name: str, where: str = "") -> T:
+        """Return the entry called `name`; raise `UsageError` with the nearest names if none is."""
+        if name in self._entries:
+            return self._entries[name]
+        everything = self.all()
+        if name in everything:
+            return everything[name]
+        raise unknown(self.kind, name, everything, where)
+
+    def names(self) -> list[str]:
+        """Return every name, plugins included, in the catalogue's order."""
+        return list(self.all())
+
+    def all(self) -> dict[str, T]:
+        """Return every entry, plugins included. A built-in name cannot be taken by a plugin."""
+        return {**self._plugins(), **self._entries}
+
+    def _plugins(self) -> dict[str, T]:
+        found: dict[str, T] = {}
+        for point in metadata.entry_points(group=self.group):
+            try:
+                loaded = point.load()
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it must not end a run
+                console.warn(f"plugin {point.value!r} ({self.group}) does not load: {error!r}")
+                continue
+            entry = loaded if isinstance(loaded, self._type) else loaded()
+            if isinstance(entry, self._type):
+                found[point.name] = entry
+            else:
+                console.warn(f"plugin {point.value!r} ({self.group}) is not a {self._type.__name__}")
+        return found

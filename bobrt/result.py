@@ -1,0 +1,200 @@
+"""The record: what one cell became, as strict, versioned JSON.
+
+Within schema 1 keys may be added, never renamed or removed. There is no NaN: what is not
+known is null. Fractions are 0 to 1, times are in the unit the key names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from bobrt.spec import Batch, Frozen, Placement, Precision, Protocol, State
+
+SCHEMA = 1
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Base of what is read back: a later bobrt may have added keys, so unknown ones are let pass."""
+
+
+class CellRecord(Record, kw_only=True):
+    """The question, and its key."""
+
+    backbone: str
+    weights: str
+    task: str
+    protocol: Protocol
+    runtime: str
+    precision: Precision
+    batch: Batch
+    seed: int
+    key: str
+
+
+class Artifact(Record, kw_only=True):
+    """The file that was measured, for accuracy and for speed."""
+
+    kind: str
+    """`checkpoint`, `onnx` or `engine`."""
+    path: str
+    """Relative to the cache folder, or as the user gave it."""
+    sha256: str
+    bytes: int
+    build_s: float
+    """Seconds the last stage took; training is not in it unless the checkpoint is the artifact."""
+    precision_share: float | None = None
+    """Fraction of the multiply-adds that the file holds at the asked precision."""
+    placement: Placement = Placement.NONE
+    target: str | None = None
+    """Compute capability a TensorRT engine was built for."""
+
+
+class Accuracy(Record, kw_only=True):
+    """How well the artifact answers the task's test split."""
+
+    metric: str
+    value: float
+    higher_is_better: bool
+    n: int
+    ci95: tuple[float, float]
+    """Wilson score interval (Wilson 1927)."""
+    reference: float | None
+    """The same checkpoint in fp32 PyTorch, on the same images."""
+    drop: float | None
+    """`reference - value` in points of the metric, positive when the artifact is worse."""
+    extra: dict[str, float] = {}
+
+
+class Parity(Record, kw_only=True):
+    """How near the artifact's outputs are to the fp32 PyTorch reference, on validation images."""
+
+    max_abs: float
+    mean_abs: float
+    agreement: float | None
+    """What counts as agreement is the task's to say: top-1 for classification."""
+    n: int
+    reference_runtime: str
+
+
+class Latency(Record, kw_only=True):
+    """One scenario on one clock. A percentile the sample cannot support is null."""
+
+    scenario: str
+    batch: int
+    clock: str
+    p50_ms: float
+    p90_ms: float | None
+    p99_ms: float | None
+    n: int
+    ci95_ms: tuple[float, float] | None
+    """95 % interval of the median; null when the sample cannot support one."""
+    warmup_s: float
+
+
+class Throughput(Record, kw_only=True):
+    """Images per second, one batch after another."""
+
+    batch: int
+    images_per_s: float
+    n: int
+    """Batches timed."""
+    ci95: tuple[float, float] | None
+
+
+class Memory(Record, kw_only=True):
+    """What holding and running the engine takes."""
+
+    engine_bytes: int
+    peak_bytes: int | None
+    what: str
+
+
+class Timing(Record, kw_only=True):
+    """How long was measured: the plan's own windows."""
+
+    warmup_s: float
+    min_s: float
+    min_n: int
+    throughput_batches: tuple[int, ...]
+
+
+class System(Record, kw_only=True):
+    """Where and with what. `id` hashes hardware and driver only."""
+
+    id: str
+    cpu: str
+    cores: int
+    memory_gb: float
+    gpu: str | None
+    driver: str | None
+    os: str
+    python: str
+    cuda: str | None
+    tensorrt: str | None
+    tensorrt_rtx: str | None
+    onnxruntime: str | None
+    onnx: str | None
+    torch: str | None
+    timm: str | None
+    modelopt: str | None
+    numpy: str | None
+    bobrt: str
+    git_commit: str | None
+    git_dirty: bool | None
+    threads: int | None = None
+    """Threads the cell's process was given."""
+
+
+class Samples(Record, kw_only=True):
+    """The raw times, in a file beside the record."""
+
+    file: str
+    sha256: str
+
+
+class Result(Record, kw_only=True):
+    """One cell, answered."""
+
+    schema: int = SCHEMA
+    state: State
+    reason: str
+    """Why it is not complete; empty when it is."""
+    cell: CellRecord
+    artifact: Artifact | None
+    accuracy: Accuracy | None
+    parity: Parity | None
+    latency: list[Latency]
+    throughput: list[Throughput]
+    memory: Memory | None
+    system: System
+    caveats: list[str]
+    started: str
+    """UTC, ISO 8601."""
+    seconds: float
+    timing: Timing | None = None
+    limit: int | None = None
+    """Test images used, when fewer than the split was asked for."""
+    samples: Samples | None = None
+    log: str | None = None
+    """What the cell's process wrote, beside the record; kept when it failed."""
+    seal: str = ""
+    """sha256 of this record as compact JSON with an empty seal: an edited record is found out."""
+
+    def sealed(self) -> Result:
+        """Return this record with its seal."""
+        bare = msgspec.structs.replace(self, seal="")
+        return msgspec.structs.replace(self, seal=hashlib.sha256(msgspec.json.encode(bare)).hexdigest())
+
+
+class Report(Record, kw_only=True):
+    """What `bobrt report --format json` prints."""
+
+    schema: int = SCHEMA
+    results: list[Result]
+
+
+def to_json(record: Record) -> bytes:
+    """Return a record as indented JSON with a final newline."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"

@@ -1,0 +1,208 @@
+"""The vocabulary: what can be asked for, and the frozen records that say it.
+
+A `Cell` is one question - backbone x weights x task x protocol x runtime x precision x
+batch x seed - and its `key` hashes the question alone, never a tool's version, so that
+results of different days and machines can be joined on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+
+Batch = int | Literal["dynamic"]
+"""The engine's own batch axis: free, or fixed to N images."""
+
+
+class Precision(StrEnum):
+    """A property of the ONNX file (casts or Q/DQ nodes), never a builder flag.
+
+    `tf32` alone is the fp32 file with TF32 math allowed; `fp32` means TF32 is off.
+    """
+
+    FP32 = "fp32"
+    TF32 = "tf32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+    FP8 = "fp8"
+
+
+class Placement(StrEnum):
+    """Whose rules placed the Q/DQ nodes of an int8 file."""
+
+    NONE = "none"
+    ORT = "onnxruntime"
+    TENSORRT = "tensorrt"
+
+
+class Protocol(StrEnum):
+    """How a backbone is adapted to a task."""
+
+    FINETUNE = "finetune"
+    PUBLISHED = "published"
+    """Not adapted: the backbone with its own classifier, or with none."""
+
+
+class State(StrEnum):
+    """How a cell ended. It is never silently missing."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    UNSUPPORTED = "unsupported"
+
+
+class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every record: immutable, and strict when decoded."""
+
+
+class Backbone(Frozen, kw_only=True):
+    """One entry of the catalogue: a name, and the exact timm model it stands for."""
+
+    name: str
+    timm: str
+    """timm's model id with its weights tag."""
+    family: str
+    params_m: float | None = None
+    """Parameters without the classifier, in millions; null where timm alone knows."""
+    pretraining: str | None = None
+    """Method and data of the published weights."""
+    licence: str | None = None
+    """Licence of the published weights."""
+    args: dict[str, bool | int | float | str] = {}
+    """Extra arguments of `timm.create_model`."""
+    note: str = ""
+
+
+class Transform(Frozen, kw_only=True):
+    """How an image becomes the engine's input: the same code in training's eval and in bench.
+
+    The shorter side goes to `size / crop_pct` pixels, then the centre `size x size` is cut.
+    """
+
+    size: int
+    crop_pct: float = 1.0
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+
+
+class TaskCard(Frozen, kw_only=True):
+    """What is asked of a backbone: data, splits, metric. Data, not code."""
+
+    name: str
+    kind: Literal["classification"]
+    data: str
+    """Name of the data source in `bobrt.data`."""
+    data_sha256: str
+    """Digest of every split's images and targets: a changed split is another task."""
+    labels: list[str]
+    splits: dict[str, int]
+    """Number of images in each split."""
+    metric: str
+    higher_is_better: bool
+    random_score: float
+    """What guessing scores, as a fraction."""
+    transform: Transform | None = None
+    """Fixed preprocessing for every backbone, or null for each checkpoint's own."""
+    calibration_images: int
+    """How many training images calibrate low precision."""
+    licence: str
+    source: str
+
+
+class Recipe(Frozen, kw_only=True):
+    """How a backbone is fine-tuned. One recipe serves every backbone of a plan."""
+
+    epochs: int
+    lr: float
+    batch: int
+    optimizer: str = "adamw"
+    weight_decay: float = 0.05
+    layer_decay: float | None = None
+    schedule: str = "cosine"
+    warmup_epochs: int = 0
+    min_lr: float = 1e-6
+    label_smoothing: float = 0.0
+    crop_scale: tuple[float, float] = (0.75, 1.0)
+    """Area range of the random resized crop, as a fraction of the image."""
+    crop_ratio: tuple[float, float] = (0.9, 1.1)
+    hflip: float = 0.0
+    auto_augment: str | None = None
+    """A policy string of timm's auto-augment factory."""
+
+
+class FileCard(Frozen, kw_only=True):
+    """What a model file says of itself, whoever carries it where.
+
+    Written into the checkpoint's header and the ONNX file's `metadata_props` under the key
+    `bobrt`, so that a file can be benched with nothing else beside it.
+    """
+
+    bobrt: str
+    """Version that made the file."""
+    backbone: Backbone
+    weights: str
+    task: str
+    """Empty for a backbone as it is published."""
+    protocol: Protocol
+    seed: int
+    labels: list[str]
+    transform: Transform
+    checkpoint_sha256: str | None = None
+    precision: Precision = Precision.FP32
+    placement: Placement = Placement.NONE
+    batch: Batch = "dynamic"
+
+
+class EngineSpec(Frozen, kw_only=True):
+    """What a TensorRT builder is asked for."""
+
+    runtime: str
+    precision: Precision
+    batch: Batch
+    compute_capability: str
+    """`"8.6"`, or `"current"` for the GPU at hand."""
+    device: str = ""
+    """`system.id` of the machine an engine for `current` is built on and for."""
+
+
+class Cell(Frozen, kw_only=True):
+    """One question of the benchmark."""
+
+    backbone: str
+    weights: str
+    """`random`, `pretrained`, or `file:<sha256>` of a local checkpoint."""
+    task: str
+    protocol: Protocol
+    runtime: str
+    precision: Precision
+    batch: Batch
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Sixteen hex digits that name this question on every machine and day."""
+        return digest(msgspec.to_builtins(self))
+
+    def __str__(self) -> str:
+        """Return the words that tell this cell from its neighbours in a plan."""
+        parts = [self.backbone, self.runtime, str(self.precision)]
+        if self.task:
+            parts.insert(1, self.task)
+        if self.batch != "dynamic":
+            parts.append(f"batch {self.batch}")
+        if self.seed:
+            parts.append(f"seed {self.seed}")
+        return " ".join(parts)
+
+
+def digest(value: Json) -> str:
+    """Return the first 16 hex digits of the sha256 of `value` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,103 @@
+"""What machine this is: the identity a result is filed under, and the versions beside it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from bobrt import __version__
+from bobrt.artifacts import version
+from bobrt.result import System
+from bobrt.spec import digest
+
+
+@cache
+def this_system() -> System:
+    """Return hardware, driver and versions of this machine; `id` hashes hardware and driver only."""
+    gpu, driver = _gpu()
+    commit, dirty = _git()
+    cpu = _cpu_model()
+    hardware = {"cpu": cpu, "cores": cores(), "gpu": gpu, "driver": driver, "machine": platform.machine()}
+    slug = re.sub(r"[^a-z0-9]+", "-", (gpu or cpu).lower()).strip("-")[:32]
+    return System(
+        id=f"{slug}-{cores()}c-{digest(hardware)[:8]}",
+        cpu=cpu,
+        cores=cores(),
+        memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        gpu=gpu,
+        driver=driver,
+        os=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        cuda=version("nvidia-cuda-runtime") or version("nvidia-cuda-runtime-cu12"),
+        tensorrt=version("tensorrt"),
+        tensorrt_rtx=version("tensorrt-rtx"),
+        onnxruntime=version("onnxruntime"),
+        onnx=version("onnx"),
+        torch=version("torch"),
+        timm=version("timm"),
+        modelopt=version("nvidia-modelopt"),
+        numpy=version("numpy"),
+        bobrt=__version__,
+        git_commit=commit,
+        git_dirty=dirty,
+    )
+
+
+def cores() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def no_driver() -> str:
+    """Return why no NVIDIA GPU can be used here, or an empty string if one can."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "no NVIDIA driver on this machine (libcuda.so.1 not found)"
+    return "" if _gpu()[0] else "no NVIDIA GPU answers nvidia-smi on this machine"
+
+
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+@cache
+def _gpu() -> tuple[str | None, str | None]:
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return None, None
+    query = [command, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout  # noqa: S603 - a fixed command
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    first = answer.strip().splitlines()[:1]
+    name, _, driver = first[0].partition(",") if first else ("", "", "")
+    return (name.strip() or None), (driver.strip() or None)
+
+
+def _git() -> tuple[str | None, bool | None]:
+    """Return the commit of the source tree bobrt runs from, and whether it has changes."""
+    root = Path(__file__).resolve().parent.parent
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return None, None
+    try:
+        run = {"capture_output": True, "text": True, "timeout": 20, "check": True, "cwd": root}
+        commit = subprocess.run([git, "rev-parse", "HEAD"], **run).stdout.strip()  # type: ignore[call-overload]  # noqa: S603, PLW1510
+        changes = subprocess.run([git, "status", "--porcelain", "-uno"], **run).stdout.strip()  # type: ignore[call-overload]  # noqa: S603, PLW1510
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit, bool(changes)

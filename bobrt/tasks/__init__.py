@@ -1,0 +1,27 @@
+"""What is asked, one file per kind: decode the outputs, score the answers, in numpy.
+
+A box without torch can bench: nothing here needs more than numpy. `decode` and a runner's
+`infer` are separate on purpose: N tasks + M runtimes, not N x M.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bobrt.errors import unknown
+from bobrt.tasks.base import Score, Task
+from bobrt.tasks.classification import Classification
+
+if TYPE_CHECKING:
+    from bobrt.spec import TaskCard
+
+__all__ = ["Score", "Task", "task_of"]
+
+_KINDS = {"classification": Classification}
+
+
+def task_of(card: TaskCard) -> Task:
+    """Return the task a card describes."""
+    if card.kind not in _KINDS:
+        raise unknown("task kind", card.kind, _KINDS)
+    return _KINDS[card.kind](card)

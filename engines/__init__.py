@@ -1,0 +1,1 @@
+"""checkpoint -> something that runs: export, precision, build, parity, and the runners."""

@@ -1,0 +1,130 @@
+"""The stage `onnx`: a checkpoint as one standard ONNX graph, proven against PyTorch.
+
+The proof runs on real images through ONNX Runtime. Parameters a training never moved (the
+zeros and 1e-6s of a fresh network) hide whole blocks from it, so such a model is proven a
+second time through a twin in which those parameters are drawn at random.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import torch
+from torch import nn
+
+from bobrt import data
+from bobrt.artifacts import Job, Produced
+from bobrt.catalogue import TASKS
+from bobrt.data.resize import resize
+from bobrt.errors import BobrtError
+from bobrt.spec import Batch, FileCard, Frozen
+from bobrt.system import cores
+from engines import macs, onnx_file, parity
+from engines.ort_cpu import OrtCpuRunner
+from engines.runner import IMAGES, answers
+from train import model
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+OPSET = 20
+"""LayerNormalization and Gelu are single ops; Attention, which TensorRT may not decompose, is not yet one."""
+
+PROOF_IMAGES = 16
+UNMOVED = 1e-4
+
+
+class ExportOptions(Frozen, kw_only=True):
+    """How a checkpoint is exported."""
+
+    batch: Batch
+
+
+def make(job: Job) -> Produced:
+    """Write `model.onnx` into the job's folder, checked by onnx and by numbers."""
+    if job.source is None:
+        raise BobrtError("an ONNX file is made from a checkpoint, and none was given")
+    options = msgspec.convert(job.options, type=ExportOptions)
+    job.report("exporting", "")
+    net, card = model.load(job.source.path)
+    card = msgspec.structs.replace(card, batch=options.batch, checkpoint_sha256=job.source.sha256)
+    path = job.folder / "model.onnx"
+    export(net, card, path)
+    job.report("proving", "against PyTorch")
+    images = proof_images(card)
+    twin = moved_twin(net)
+    if twin is None:
+        relative = prove(net, path, images)
+    else:
+        with tempfile.TemporaryDirectory(dir=job.folder) as folder:
+            export(twin, card, Path(folder) / "twin.onnx")
+            relative = prove(twin, Path(folder) / "twin.onnx", images)
+    detail = {
+        "card": msgspec.to_builtins(card),
+        "shares": macs.shares(onnx_file.load(path)),
+        "opset": OPSET,
+        "parity": relative,
+        "proven_by_twin": twin is not None,
+    }
+    return Produced(path.name, detail)
+
+
+def export(net: model.Model, card: FileCard, path: Path) -> None:
+    """Write `net` as an ONNX file with the input `images` and the outputs it names."""
+    size = card.transform.size
+    fixed = None if card.batch == "dynamic" else card.batch
+    example = torch.zeros(fixed or 2, size, size, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        # torch's exporter warns about its own internals; what is wrong with the file, the proof finds.
+        warnings.simplefilter("ignore")
+        program: Any = torch.onnx.export(
+            net,
+            (example,),
+            input_names=[IMAGES],
+            output_names=net.outputs,
+            dynamic_shapes=None if fixed else ({0: "batch"},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    onnx_file.save(program.model_proto, card, path)
+
+
+def moved_twin(net: model.Model) -> model.Model | None:
+    """Return a copy whose near-zero parameters are random, or None if training moved them all."""
+    unmoved = [name for name, p in net.named_parameters() if p.numel() and p.abs().max() < UNMOVED]
+    if not unmoved:
+        return None
+    twin = copy.deepcopy(net)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in twin.named_parameters():
+        if name in unmoved:
+            nn.init.normal_(parameter, std=0.2, generator=generator)
+    return twin
+
+
+def prove(net: model.Model, path: Path, images: NDArray[np.uint8]) -> dict[str, float]:
+    """Compare the file in ONNX Runtime with `net` in PyTorch; return each output's relative difference.
+
+    Raises:
+        BobrtError: They differ, or the comparison would prove nothing.
+
+    """
+    with torch.inference_mode():
+        outputs = net(torch.from_numpy(images))
+    want = {name: out.numpy() for name, out in zip(net.outputs, outputs, strict=True)}
+    with OrtCpuRunner(path, cores()) as runner:
+        got = answers(runner, images, len(images))
+    return parity.require_fp32(got, want, path.name)
+
+
+def proof_images(card: FileCard) -> NDArray[np.uint8]:
+    """Return real images at the model's size: the task's validation split, or the bundled digits."""
+    split = data.load(TASKS.get(card.task or "digits"), "validation").head(PROOF_IMAGES)
+    return resize(split.images, card.transform)

@@ -1,0 +1,108 @@
+"""How much of a graph's arithmetic is held at which precision.
+
+Counted in multiply-adds of Conv, Gemm and MatMul, from the ONNX file alone: what was asked
+for, read back from what was written, never from a flag.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import onnx
+
+from bobrt.spec import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_BY_TYPE = {
+    onnx.TensorProto.FLOAT: Precision.FP32,
+    onnx.TensorProto.FLOAT16: Precision.FP16,
+    onnx.TensorProto.BFLOAT16: Precision.BF16,
+    onnx.TensorProto.FLOAT8E4M3FN: Precision.FP8,
+    onnx.TensorProto.INT8: Precision.INT8,
+    onnx.TensorProto.UINT8: Precision.INT8,
+}
+_PASS_THROUGH = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Slice", "Gather"}
+
+
+def shares(model: onnx.ModelProto) -> dict[str, float]:
+    """Return the fraction of multiply-adds at each precision, by its name; empty if the graph has none.
+
+    A node counts as int8 or fp8 only if all its data inputs come from DequantizeLinear, the
+    way a runtime decides it.
+    """
+    inferred = onnx.shape_inference.infer_shapes(_with_batch_one(model), data_prop=True)
+    shapes, types = _tensors(inferred.graph)
+    makers = {output: node for node in inferred.graph.node for output in node.output}
+    total: Counter[Precision] = Counter()
+    for node in inferred.graph.node:
+        macs = _macs(node, shapes)
+        if macs:
+            total[_precision(node, makers, types)] += macs
+    everything = sum(total.values())
+    return {str(precision): macs / everything for precision, macs in total.items()} if everything else {}
+
+
+def _with_batch_one(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy whose free dimensions are 1, so that every shape is a number."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    del fixed.graph.value_info[:]
+    for tensor in [*fixed.graph.input, *fixed.graph.output]:
+        for side in tensor.type.tensor_type.shape.dim:
+            if not side.HasField("dim_value"):
+                side.dim_value = 1
+    for output in fixed.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return fixed
+
+
+def _tensors(graph: onnx.GraphProto) -> tuple[dict[str, list[int]], dict[str, int]]:
+    shapes = {init.name: list(init.dims) for init in graph.initializer}
+    types = {init.name: init.data_type for init in graph.initializer}
+    for info in [*graph.value_info, *graph.input, *graph.output]:
+        kind = info.type.tensor_type
+        types[info.name] = kind.elem_type
+        if kind.HasField("shape"):
+            shapes[info.name] = [side.dim_value for side in kind.shape.dim]
+    return shapes, types
+
+
+def _macs(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> int:
+    """Return the multiply-adds of one node for one image, 0 for nodes that have none."""
+    if node.op_type not in {"Conv", "Gemm", "MatMul"}:
+        return 0
+    out = shapes.get(node.output[0])
+    right = shapes.get(node.input[1])
+    if not out or not right:
+        return 0
+    if node.op_type == "Conv":  # weight [out, in / groups, *kernel]
+        return math.prod(out) * math.prod(right[1:])
+    if node.op_type == "Gemm":
+        transposed = any(a.name == "transB" and a.i for a in node.attribute)
+        return math.prod(out) * (right[1] if transposed else right[0])
+    return math.prod(out) * right[-2 if len(right) > 1 else 0]
+
+
+def _precision(
+    node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], types: Mapping[str, int]
+) -> Precision:
+    stored = [_dequantized_from(name, makers, types) for name in node.input[:2]]
+    if all(kind is not None for kind in stored):
+        return _BY_TYPE.get(stored[0] or 0, Precision.FP32)
+    return _BY_TYPE.get(types.get(node.output[0], 0) or types.get(node.input[0], 0), Precision.FP32)
+
+
+def _dequantized_from(
+    name: str, makers: Mapping[str, onnx.NodeProto], types: Mapping[str, int]
+) -> int | None:
+    """Return the stored type if `name` is a dequantized tensor, seen through layout nodes, else None."""
+    node = makers.get(name)
+    while node is not None and node.op_type in _PASS_THROUGH:
+        node = makers.get(node.input[0])
+    if node is None or node.op_type != "DequantizeLinear":
+        return None
+    return types.get(node.input[0]) or onnx.TensorProto.INT8

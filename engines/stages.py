@@ -1,0 +1,134 @@
+"""The table of stages, and which of them a cell needs: every road from a backbone to a file.
+
+Loads no heavy library: whether a file is already there can be asked by anyone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bobrt.artifacts import Artifact, Stage, Target, Workshop
+from bobrt.catalogue import TASKS, backbone
+from bobrt.errors import UnsupportedError, UsageError
+from bobrt.spec import EngineSpec, Placement, Precision, Protocol
+from bobrt.system import no_driver, this_system
+from engines.runtimes import RUNTIMES, Runtime
+from train.options import CheckpointOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bobrt.spec import Cell, Recipe
+
+_TRAIN = ("torch", "torchvision", "timm", "safetensors", "numpy", "pillow", "scikit-learn")
+_EXPORT = ("torch", "timm", "onnx", "onnxscript", "onnxruntime")
+_QUANT = ("nvidia-modelopt", "onnx", "onnxruntime")
+
+STAGES = {
+    "checkpoint": Stage("train.checkpoint:make", _TRAIN, "train"),
+    "reference": Stage("engines.reference:make", _TRAIN, "train"),
+    "onnx": Stage("engines.export:make", _EXPORT, "train"),
+    "fp16": Stage("engines.precision:make_fp16", _QUANT, "quant"),
+    "int8-tensorrt": Stage("engines.precision:make_int8_for_tensorrt", _QUANT, "quant"),
+    # ModelOpt replaces parts of ONNX Runtime's quantizer when it is imported.
+    "int8-onnxruntime": Stage(
+        "engines.precision:make_int8_for_onnxruntime", ("onnx", "onnxruntime"), "bench", worker="onnxruntime"
+    ),
+    "engine-tensorrt": Stage("engines.trt_build:make", ("tensorrt",), "tensorrt", worker="tensorrt"),
+    "engine-tensorrt-rtx": Stage("engines.trt_build:make", ("tensorrt-rtx",), "rtx", worker="tensorrt"),
+}
+
+DEFAULT_CAPABILITY = "8.6"
+"""What TensorRT-RTX builds for where there is no GPU: the oldest with every precision but fp8."""
+
+
+def workshop(cache: Path) -> Workshop:
+    """Return the workshop of a cache folder."""
+    return Workshop(cache, STAGES)
+
+
+def checkpoint_target(cell: Cell, recipe: Recipe | None, weights_path: Path | None) -> Target:
+    """Return the checkpoint a cell starts from."""
+    task = TASKS.get(cell.task) if cell.task else None
+    options = CheckpointOptions(
+        backbone=backbone(cell.backbone),
+        weights=cell.weights,
+        weights_path=str(weights_path) if weights_path else None,
+        task=task,
+        protocol=cell.protocol,
+        recipe=recipe if cell.protocol is Protocol.FINETUNE else None,
+        seed=cell.seed,
+    )
+    return Target(stage="checkpoint", options=msgspec.to_builtins(options))
+
+
+def artifact_target(cell: Cell, checkpoint: Target) -> Target:
+    """Return the file a cell measures, with every stage on the way to it.
+
+    Raises:
+        UnsupportedError: The runtime has no such precision; the message is the reason.
+
+    """
+    runtime = RUNTIMES.get(cell.runtime)
+    if cell.precision not in runtime.precisions:
+        have = ", ".join(runtime.precisions)
+        raise UnsupportedError(f"{runtime.name} has no {cell.precision}: it takes {have}")
+    if runtime.artifact == "checkpoint":
+        return checkpoint
+    model = _at_precision(cell, onnx_target(cell, checkpoint), runtime)
+    if runtime.artifact == "onnx":
+        return model
+    here = not no_driver()
+    spec = EngineSpec(
+        runtime=runtime.name,
+        precision=cell.precision,
+        batch=cell.batch,
+        compute_capability="current" if here else DEFAULT_CAPABILITY,
+        device=this_system().id if here else "",
+    )
+    return Target(stage=f"engine-{runtime.name}", options=msgspec.to_builtins(spec), source=model)
+
+
+def onnx_target(cell: Cell, checkpoint: Target) -> Target:
+    """Return the fp32 ONNX file of a checkpoint."""
+    return Target(stage="onnx", options={"batch": cell.batch}, source=checkpoint)
+
+
+def require_calibration(cell: Cell) -> None:
+    """Raise `UsageError` if a precision is to be set on a task's images and there is no task."""
+    if not cell.task and cell.precision not in {Precision.FP32, Precision.TF32}:
+        raise UsageError(
+            f"{cell.precision} is set on a task's training images, and a backbone as published has none",
+            f"bobrt build {cell.backbone} --task digits --precision {cell.precision}",
+        )
+
+
+def reference_target(checkpoint: Target) -> Target:
+    """Return the answers of a checkpoint in fp32 PyTorch."""
+    return Target(stage="reference", source=checkpoint)
+
+
+def _at_precision(cell: Cell, model: Target, runtime: Runtime) -> Target:
+    if cell.precision in {Precision.FP32, Precision.TF32}:
+        return model
+    stage = str(cell.precision)
+    if cell.precision is Precision.INT8 and runtime.placement is not Placement.NONE:
+        stage = f"int8-{runtime.placement}"
+    return Target(stage=stage, source=model)
+
+
+def summary(artifact: Artifact) -> list[str]:
+    """Return what a person wants to know of a file, a line each."""
+    manifest = artifact.manifest
+    lines = [f"{manifest.stage}: {manifest.bytes / 1e6:.2f} MB, sha256 {manifest.sha256[:12]}, made in {manifest.seconds:.1f} s"]
+    detail = manifest.detail
+    if isinstance(validation := detail.get("validation"), float):
+        lines.append(f"validation: {100 * validation:.1f} %")
+    if isinstance(parity := detail.get("parity"), dict):
+        worst = max(float(str(value)) for value in parity.values())
+        lines.append(f"parity with PyTorch: max |diff| {worst:.1e} of max |y|, in {', '.join(parity)}")
+    if isinstance(shares := detail.get("shares"), dict) and shares:
+        lines.append("multiply-adds: " + ", ".join(f"{100 * float(str(v)):.0f} % {k}" for k, v in shares.items()))
+    return lines

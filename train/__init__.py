@@ -1,0 +1,1 @@
+"""PyTorch: backbone x task -> checkpoint."""

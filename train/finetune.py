@@ -1,0 +1,145 @@
+"""End-to-end fine-tuning: one plain loop, timm's factories for everything that has one.
+
+The last epoch is kept, not the best: nothing is chosen by looking. A resume file after
+each epoch lets a training that was cut off go on to the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from timm.data import create_transform
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from torch.nn.functional import cross_entropy
+
+from bobrt import data
+from bobrt.data.resize import resize
+from bobrt.errors import BobrtError
+from bobrt.tasks import task_of
+from train.seeding import seed_everything
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from bobrt.artifacts import Job
+    from bobrt.spec import Recipe, TaskCard
+    from train.model import Model
+
+RESUME = "resume.pt"
+
+
+def run(net: Model, card: TaskCard, recipe: Recipe, seed: int, job: Job) -> dict[str, float | int]:
+    """Fine-tune `net` in place.
+
+    Args:
+        net: The model, initialised.
+        card: The task; its `train` split is learned, its `validation` split only watched.
+        recipe: Hyper-parameters.
+        seed: Seeds every epoch.
+        job: Where to keep the resume file, and whom to tell.
+
+    Returns:
+        The last loss and the validation metric.
+
+    Raises:
+        BobrtError: The loss is no longer a number.
+
+    """
+    train = data.load(card, "train")
+    steps = len(train.ids) // recipe.batch
+    optimizer = create_optimizer_v2(
+        net, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay
+    )
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=recipe.schedule,
+        num_epochs=recipe.epochs,
+        warmup_epochs=recipe.warmup_epochs,
+        min_lr=recipe.min_lr,
+        step_on_epochs=False,
+        updates_per_epoch=steps,
+    )
+    first = _resume(job.folder / RESUME, net, optimizer)
+    loss = math.nan
+    for epoch in range(first, recipe.epochs):
+        seed_everything(seed, epoch + 1)
+        net.train()
+        for step, (images, targets) in enumerate(_batches(train, card, recipe)):
+            scheduler.step_update(epoch * steps + step)
+            _, logits = net(images)
+            batch_loss = cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+            optimizer.zero_grad()
+            batch_loss.backward()
+            optimizer.step()
+        loss = batch_loss.item()
+        if not math.isfinite(loss):
+            raise BobrtError(f"training diverged: loss {loss} in epoch {epoch + 1}", "lower lr in the plan's recipe")
+        _keep(job.folder / RESUME, net, optimizer, epoch + 1)
+        job.report("training", f"epoch {epoch + 1}/{recipe.epochs} loss {loss:.3f}")
+    return {"loss": loss, "validation": validate(net, card), "epochs": recipe.epochs, "resumed_at": first}
+
+
+@torch.inference_mode()
+def validate(net: Model, card: TaskCard, split: str = "validation") -> float:
+    """Return the task's metric of `net` over a split, as a fraction."""
+    net.eval()
+    task = task_of(card)
+    content = data.load(card, split)
+    if card.transform is None:
+        raise BobrtError(f"task {card.name} leaves the input size open")
+    images = torch.from_numpy(resize(content.images, card.transform))
+    logits = torch.cat([net(batch)[1] for batch in images.split(64)])
+    return task.score(task.decode({"logits": logits.numpy()}), content).value
+
+
+def _batches(train: data.Split, card: TaskCard, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield one epoch of shuffled, augmented batches; the last short one is dropped."""
+    if card.transform is None:
+        raise BobrtError(f"task {card.name} leaves the input size open")
+    augment = create_transform(
+        input_size=card.transform.size,
+        is_training=True,
+        scale=recipe.crop_scale,
+        ratio=recipe.crop_ratio,
+        hflip=recipe.hflip,
+        color_jitter=0.0,
+        auto_augment=recipe.auto_augment,
+        interpolation=card.transform.interpolation,
+        normalize=False,
+    )
+    pictures = [Image.fromarray(image) for image in train.images]
+    targets = torch.from_numpy(train.targets)
+    order = torch.randperm(len(pictures))
+    for rows in order.split(recipe.batch):
+        if len(rows) == recipe.batch:
+            images = torch.stack([augment(pictures[row]) for row in rows.tolist()])
+            yield images.permute(0, 2, 3, 1), targets[rows]
+
+
+def _keep(path: Path, net: Model, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+    partial = path.with_suffix(".tmp")
+    torch.save({"epoch": epoch, "net": net.state_dict(), "optimizer": optimizer.state_dict()}, partial)
+    os.replace(partial, path)  # noqa: PTH105 - one call, atomic by POSIX
+
+
+def _resume(path: Path, net: Model, optimizer: torch.optim.Optimizer) -> int:
+    """Return the epoch to start at, having loaded what an interrupted training left."""
+    if not path.is_file():
+        return 0
+    try:
+        state = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+        path.unlink()
+        return 0  # damaged: from the first epoch, rather than from something unknown
+    net.load_state_dict(state["net"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["epoch"])

@@ -1,0 +1,227 @@
+"""Backbone + head, with a forward that is exactly what is exported.
+
+`uint8 [batch, height, width, 3]` in; the cast, the layout change and the normalisation are
+inside; `features` (timm's own pooled pre-logits) and, where there is a head, `logits` out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+
+from bobrt import __version__
+from bobrt.errors import MachineError, UsageError
+from bobrt.spec import Backbone, FileCard, Protocol, Transform
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bobrt.spec import TaskCard
+
+
+class Model(nn.Module):
+    """What is trained, exported and measured.
+
+    Args:
+        backbone: A timm model, with its own classifier only if that is to be published.
+        head: The task's head on the pooled features, or None.
+        mean: Per-channel mean the checkpoint was trained with, in 0..1.
+        std: Per-channel standard deviation, in 0..1.
+
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module | None, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255)
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the outputs, in order."""
+        return ["features", "logits"] if self.head or self.backbone.num_classes else ["features"]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return `features [n, width]` and, where there is a head, `logits [n, classes]`.
+
+        Args:
+            images: `uint8 [n, height, width, 3]`.
+
+        """
+        # TensorRT wants the cast right after a uint8 input, before the transpose.
+        x = (images.float().permute(0, 3, 1, 2) - self.mean) / self.std
+        maps = self.backbone.forward_features(x)
+        features = self.backbone.forward_head(maps, pre_logits=True)
+        if self.head is not None:
+            return features, self.head(features)
+        if self.backbone.num_classes:
+            return features, self.backbone.forward_head(maps)
+        return (features,)
+
+
+def build(
+    backbone: Backbone, *, classes: int, size: int | None, pretrained: bool = False, own_head: bool = False
+) -> Model:
+    """Return a model of `backbone`, with random weights or its published ones.
+
+    Args:
+        backbone: The catalogue entry.
+        classes: Width of the new head; 0 for none.
+        size: Side of the input in pixels, or None for the checkpoint's own.
+        pretrained: Load the published weights through timm.
+        own_head: Keep the classifier the backbone was published with.
+
+    Raises:
+        UsageError: timm refuses the arguments or the size.
+        MachineError: The weights cannot be fetched.
+
+    """
+    config = timm.get_pretrained_cfg(backbone.timm)
+    fixed = config is not None and config.fixed_input_size
+    sized = {"img_size": size} if fixed and size else {}
+    width = {} if own_head else {"num_classes": 0}
+    try:
+        trunk = timm.create_model(
+            backbone.timm, pretrained=pretrained, exportable=True, **backbone.args, **sized, **width
+        )
+    except (OSError, ConnectionError) as error:
+        raise MachineError(
+            f"the weights of {backbone.name} cannot be fetched: {error}",
+            "use --weights random, or --weights PATH for a local checkpoint",
+        ) from error
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        raise UsageError(f"timm cannot build {backbone.name} at {size or 'its own'} px: {error}") from error
+    normalise = resolve_model_data_config(trunk)
+    head = nn.Linear(trunk.head_hidden_size or trunk.num_features, classes) if classes else None
+    return Model(trunk, head, normalise["mean"], normalise["std"])
+
+
+def transform_of(backbone: Backbone, card: TaskCard | None) -> Transform:
+    """Return the task's preprocessing, or the checkpoint's own where the task leaves it open."""
+    if card and card.transform:
+        return card.transform
+    config = timm.get_pretrained_cfg(backbone.timm)
+    if config is None:
+        raise UsageError(f"timm publishes no input size for {backbone.name}")
+    interpolation = "bilinear" if config.interpolation == "bilinear" else "bicubic"
+    return Transform(size=config.input_size[-1], crop_pct=config.crop_pct, interpolation=interpolation)
+
+
+def card_of(  # noqa: PLR0913 - one argument per field the caller decides
+    backbone: Backbone, weights: str, protocol: Protocol, seed: int, transform: Transform, task: TaskCard | None
+) -> FileCard:
+    """Return what a checkpoint's header says."""
+    return FileCard(
+        bobrt=__version__,
+        backbone=backbone,
+        weights=weights,
+        task=task.name if task else "",
+        protocol=protocol,
+        seed=seed,
+        labels=list(task.labels) if task else [],
+        transform=transform,
+    )
+
+
+def save(model: Model, card: FileCard, path: Path) -> None:
+    """Write a checkpoint: the state dict, with the card in the header."""
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, path, metadata={"bobrt": msgspec.json.encode(card).decode()})
+
+
+def load(path: Path) -> tuple[Model, FileCard]:
+    """Return the model of one of our checkpoints, in eval mode, and its card.
+
+    Raises:
+        UsageError: The file is damaged, is not ours, or does not fit its own card.
+
+    """
+    card, state = read_checkpoint(path)
+    if card is None:
+        raise UsageError(f"checkpoint {path} has no bobrt header", f"pass it as --weights {path}")
+    own_head = card.protocol is Protocol.PUBLISHED
+    model = build(card.backbone, classes=len(card.labels), size=card.transform.size, own_head=own_head)
+    load_strictly(model, state, path)
+    return model.eval(), card
+
+
+def read_checkpoint(path: Path) -> tuple[FileCard | None, dict[str, Tensor]]:
+    """Return a checkpoint's card (None if the file is not ours) and its state dict.
+
+    Reads safetensors, and PyTorch files with `weights_only`, so that nothing in them is run.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                header = (file.metadata() or {}).get("bobrt")
+                card = msgspec.json.decode(header, type=FileCard) if header else None
+                return card, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UsageError(f"checkpoint {path} does not exist") from None
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, msgspec.DecodeError) as error:
+        raise UsageError(f"checkpoint {path} is damaged or truncated: {_first_line(error)}") from error
+    except Exception as error:
+        # torch.load raises UnpicklingError, KeyError and others on files that are not checkpoints.
+        raise UsageError(f"checkpoint {path} cannot be read: {_first_line(error)}") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UsageError(f"checkpoint {path} is not a state dict")
+    return None, state
+
+
+def load_strictly(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Load a state dict with no key missing, extra or of another shape.
+
+    Raises:
+        UsageError: Names the first keys that do not fit.
+
+    """
+    wanted = module.state_dict()
+    missing = sorted(wanted.keys() - state.keys())
+    extra = sorted(state.keys() - wanted.keys())
+    shapes = [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}"
+        for name in sorted(wanted.keys() & state.keys())
+        if state[name].shape != wanted[name].shape
+    ]
+    if missing or extra or shapes:
+        parts = [
+            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"  # noqa: PLR2004
+            for what, names in (("missing", missing), ("extra", extra), ("of another shape", shapes))
+            if names
+        ]
+        raise UsageError(f"checkpoint {path} does not fit: keys {'; '.join(parts)}")
+    module.load_state_dict(state)
+
+
+def load_local(model: Model, path: Path) -> None:
+    """Load a backbone's weights from a user's file: timm's keys, or one of our checkpoints.
+
+    The file's classifier is left out when the model has none; everything else must fit.
+    """
+    card, state = read_checkpoint(path)
+    if card is not None:
+        state = {name.removeprefix("backbone."): v for name, v in state.items() if name.startswith("backbone.")}
+    if not model.backbone.num_classes:
+        names = model.backbone.pretrained_cfg.get("classifier") or ()
+        heads = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+        state = {name: value for name, value in state.items() if not name.startswith(heads)} if heads else state
+    load_strictly(model.backbone, state, path)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
