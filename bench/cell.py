@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from engines.runner import Runner
 
 ACCURACY_BATCH = 32
+MEMORY_IS = "peak resident memory of the process above its level before the runtime's library was loaded"
 POOL = 32
 """Different real images that take turns under the stopwatch."""
 
@@ -84,7 +85,7 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         memory=Memory(
             engine_bytes=artifact.bytes,
             peak_bytes=memory.bytes,
-            what="peak resident memory of the cell's process above its level before the engine was opened",
+            what=MEMORY_IS,
         ),
         system=msgspec.structs.replace(this_system(), threads=order.threads),
         caveats=sorted(caveats | watch.caveats()),
@@ -103,9 +104,7 @@ def record_of(cell: Cell) -> CellRecord:
     return CellRecord(**msgspec.structs.asdict(cell), key=cell.key)
 
 
-def _parity(
-    runner: Runner, task: Task, order: CellOrder, report: Callable[[str, str], None]
-) -> Parity:
+def _parity(runner: Runner, task: Task, order: CellOrder, report: Callable[[str, str], None]) -> Parity:
     """Compare the file's answers with fp32 PyTorch on the validation split."""
     report("parity", "")
     want = _reference(order, "validation")
@@ -113,7 +112,9 @@ def _parity(
     got = answers(runner, resize(split.images, order.card.transform), ACCURACY_BATCH)
     gaps = [parity.difference(got[name], want[name]) for name in want]
     if not all(np.isfinite(gap.max_abs) for gap in gaps):
-        raise BobrtError("the engine answers NaN or infinity on validation images", "choose another precision")
+        raise BobrtError(
+            "the engine answers NaN or infinity on validation images", "choose another precision"
+        )
     return Parity(
         max_abs=max(gap.max_abs for gap in gaps),
         mean_abs=max(gap.mean_abs for gap in gaps),
@@ -123,9 +124,7 @@ def _parity(
     )
 
 
-def _accuracy(
-    runner: Runner, task: Task, order: CellOrder, report: Callable[[str, str], None]
-) -> Accuracy:
+def _accuracy(runner: Runner, task: Task, order: CellOrder, report: Callable[[str, str], None]) -> Accuracy:
     """Ask the file the whole test split, or its first `limit` images."""
     report("accuracy", "")
     split = data.load(task.card, "test").head(order.limit)
@@ -157,7 +156,9 @@ def _speed(
     times: dict[str, NDArray[np.int64]] = {}
 
     def timed(batch: int) -> measure.Timed:
-        feeds = [{IMAGES: np.take(images, range(i, i + batch), axis=0, mode="wrap")} for i in range(len(images))]
+        feeds = [
+            {IMAGES: np.take(images, range(i, i + batch), axis=0, mode="wrap")} for i in range(len(images))
+        ]
         return measure.closed_loop(runner.infer, feeds, window)
 
     report("timing", f"batch {fixed or 1}")
@@ -188,4 +189,6 @@ def _reference(order: CellOrder, split: str) -> dict[str, NDArray[np.float32]]:
 
 def _require_same(file: str, sha256: str) -> None:
     if (actual := sha256_of(Path(file))) != sha256:
-        raise BobrtError(f"{file} was edited while it was benched: sha256 {actual[:12]}..., not {sha256[:12]}...")
+        raise BobrtError(
+            f"{file} was edited while it was benched: sha256 {actual[:12]}..., not {sha256[:12]}..."
+        )

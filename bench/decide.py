@@ -17,7 +17,7 @@ from bench.orders import CellOrder
 from bobrt.artifacts import version
 from bobrt.errors import BobrtError, UnsupportedError, UsageError
 from bobrt.result import Artifact as ArtifactRecord
-from bobrt.result import Timing
+from bobrt.result import Result, Timing
 from bobrt.spec import FileCard, Placement, Precision, State
 from bobrt.system import cores, this_system
 from engines.runtimes import RUNTIMES, cannot_build, cannot_run
@@ -180,18 +180,22 @@ class Desk:
             result = store.read(path)
         except UsageError as error:
             return error.message
-        if result.state is State.FAILED:
-            return f"failed before: {result.reason}"
-        if result.state is not State.COMPLETE and result.reason != unable:
-            return f"was {result.state}: {result.reason}"
+        if result.state is not State.COMPLETE and (result.state is State.FAILED or result.reason != unable):
+            return f"{result.state} before: {result.reason}"
+        return self._differs(result, artifact)
+
+    def _differs(self, result: Result, artifact: Artifact) -> str:
+        """Return how what a record measured differs from what would be measured now."""
         if result.artifact is None or result.artifact.sha256 != artifact.sha256:
             return f"its {artifact.manifest.stage} is another file now"
-        for tool in (*RUNTIMES.get(cell.runtime).tools, "bobrt"):
+        for tool in (*RUNTIMES.get(result.cell.runtime).tools, "bobrt"):
             name = tool.replace("-", "_")
             was, now = getattr(result.system, name), getattr(self.system, name)
             if was != now:
                 return f"{tool} was {was} and is {now}"
-        if result.state is State.COMPLETE and (result.timing != self.timing or result.system.threads != cores()):
+        if result.state is State.COMPLETE and (
+            result.timing != self.timing or result.system.threads != cores()
+        ):
             return "timed for other windows or threads"
         return ""
 

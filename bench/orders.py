@@ -13,7 +13,7 @@ EVENTS_FD = "BOBRT_EVENTS_FD"
 """Names the descriptor a worker writes its events to."""
 
 
-class CellOrder(Frozen, kw_only=True):
+class CellOrder(Frozen, frozen=True, kw_only=True):
     """Everything a process needs to answer one cell."""
 
     cell: Cell
@@ -30,7 +30,7 @@ class CellOrder(Frozen, kw_only=True):
     """Where the result is written."""
 
 
-class Order(Frozen, kw_only=True):
+class Order(Frozen, frozen=True, kw_only=True):
     """What a worker is to do: make files one after another, or measure one cell."""
 
     cache: str
@@ -39,7 +39,7 @@ class Order(Frozen, kw_only=True):
     memory_gb: float | None = None
 
 
-class Event(Frozen, kw_only=True):
+class Event(Frozen, frozen=True, kw_only=True):
     """One line from a worker to its run."""
 
     kind: Literal["phase", "waiting", "running", "done", "error"]

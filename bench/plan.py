@@ -5,12 +5,11 @@ from __future__ import annotations
 from importlib import resources
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
-from bobrt.artifacts import Artifact
 from bobrt.catalogue import TASKS, backbone
 from bobrt.errors import UsageError, unknown
 from bobrt.paths import sha256_of
@@ -18,7 +17,9 @@ from bobrt.spec import Batch, Cell, Frozen, Precision, Protocol, Recipe
 from bobrt.strict import line_of, read_text, read_toml
 from engines.runtimes import RUNTIMES
 
-DEFAULT = "quick"
+if TYPE_CHECKING:
+    from bobrt.artifacts import Artifact
+
 REFERENCE_RUNTIME = "torch"
 
 Names = Annotated[tuple[str, ...], Meta(min_length=1)]
@@ -27,7 +28,7 @@ Count = Annotated[int, Meta(ge=1)]
 Axis = Annotated[tuple[Batch, ...], Meta(min_length=1)]
 
 
-class Windows(Frozen, kw_only=True):
+class Windows(Frozen, frozen=True, kw_only=True):
     """How long each row is timed."""
 
     warmup_s: Annotated[float, Meta(ge=0)] = 1.0
@@ -36,7 +37,7 @@ class Windows(Frozen, kw_only=True):
     throughput_batches: tuple[Count, ...] = (32,)
 
 
-class Limits(Frozen, kw_only=True):
+class Limits(Frozen, frozen=True, kw_only=True):
     """When a process is given up. Waiting for the machine does not count."""
 
     make_s: Positive = 24 * 3600.0
@@ -47,7 +48,7 @@ class Limits(Frozen, kw_only=True):
     """Memory one process may allocate; null for no limit of ours."""
 
 
-class Plan(Frozen, kw_only=True):
+class Plan(Frozen, frozen=True, kw_only=True):
     """Lists that are crossed with each other, and how each cell is made and measured."""
 
     backbones: Names

@@ -66,14 +66,21 @@ def as_markdown(results: list[Result]) -> str:
     named = sorted({name for result in results for name in result.caveats})
     if named:
         parts.append("## Caveats")
-        parts.append("\n".join(f"- **{n}**: {CAVEATS[n].text}. Remedy: {CAVEATS[n].remedy}." for n in named if n in CAVEATS))
+        parts.append(
+            "\n".join(
+                f"- **{n}**: {CAVEATS[n].text}. Remedy: {CAVEATS[n].remedy}." for n in named if n in CAVEATS
+            )
+        )
     systems = {result.system.id: result.system for result in results}
     parts.append("## Machines")
     for system in systems.values():
         tools = ("bobrt", "torch", "timm", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "modelopt")
         versions = ", ".join(f"{tool} {value}" for tool in tools if (value := getattr(system, tool)))
         gpu = f", {system.gpu} (driver {system.driver})" if system.gpu else ", no GPU"
-        parts.append(f"- `{system.id}`: {system.cpu}, {system.cores} cores{gpu}; {system.os}, Python {system.python}; {versions}")
+        parts.append(
+            f"- `{system.id}`: {system.cpu}, {system.cores} cores{gpu}; {system.os}, "
+            f"Python {system.python}; {versions}"
+        )
     return "\n\n".join(parts) + "\n"
 
 
@@ -165,9 +172,10 @@ def _footnote(ranking: Ranking) -> str:
     windows = f" Timed for {timing.min_s:g} s after {timing.warmup_s:g} s of warm-up." if timing else ""
     return (
         "Rank: 1 + the rows whose whole accuracy interval lies above; tied rows are ordered by latency. "
-        f"Front `*`: no other row is both as accurate and as fast. Accuracy: {n} test images, Wilson interval. "
-        "Drop: points below the same checkpoint in fp32 PyTorch. Latency: wall clock, batch 1, median with its "
-        f"block-bootstrap interval. Images/s: the best batch. Both are of the very file accuracy was asked of.{windows}"
+        f"Front `*`: no other row is both as accurate and as fast. Accuracy: {n} test images, Wilson "
+        "interval. Drop: points below the same checkpoint in fp32 PyTorch. Latency: wall clock, batch 1, "
+        "median with its block-bootstrap interval. Images/s: the best batch. Speed is that of the very file "
+        f"whose accuracy stands beside it.{windows}"
     )
 
 

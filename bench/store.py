@@ -31,7 +31,7 @@ class Loaded(NamedTuple):
     """One line for each file that could not be used."""
 
 
-class _Version(Record, kw_only=True):
+class _Version(Record, frozen=True, kw_only=True):
     schema: int
 
 
@@ -59,10 +59,14 @@ def read(path: Path) -> Result:
     """Return one record; raise `UsageError` that names the file if it is damaged, edited or too new."""
     schema = read_json(path, _Version, "result").schema
     if schema != SCHEMA:
-        raise UsageError(f"result {path} has schema {schema}; this bobrt reads {SCHEMA}", "install a newer bobrt")
+        raise UsageError(
+            f"result {path} has schema {schema}; this bobrt reads {SCHEMA}", "install a newer bobrt"
+        )
     result = read_json(path, Result, "result")
     if result.seal != result.sealed().seal:
-        raise UsageError(f"result {path} was edited: it is not what its seal was put on", "bench the cell again")
+        raise UsageError(
+            f"result {path} was edited: it is not what its seal was put on", "bench the cell again"
+        )
     return result
 
 

@@ -53,7 +53,7 @@ def run(order: Order, *, limit_s: float, threads: int, log: Path, tell: Callable
     read, write = os.pipe()
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and command
             [sys.executable, "-P", "-c", _COMMAND],
             stdin=subprocess.PIPE,
             stdout=output,
@@ -79,7 +79,8 @@ def _watch(
         process.stdin.write(msgspec.json.encode(order) + b"\n")
         process.stdin.flush()
     jobs = len(order.targets) + (order.cell is not None)
-    done, phase, deadline = 0, "starting", time.monotonic() + limit_s
+    done, phase = 0, "starting"
+    deadline: float | None = time.monotonic() + limit_s
     for event in _events(read):
         if event is None:
             if deadline is not None and time.monotonic() > deadline:

@@ -7,10 +7,12 @@ those whose whole interval lies above its own, so what the data cannot tell apar
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from bobrt.result import Accuracy, Latency, Result
 from bobrt.spec import State
+
+if TYPE_CHECKING:
+    from bobrt.result import Accuracy, Latency, Result
 
 
 class Row(NamedTuple):
@@ -72,7 +74,9 @@ def sentence(ranking: Ranking) -> str:
     fastest = min(ranking.rows, key=lambda row: row.latency.p50_ms)
     text = f"Of {len(ranking.rows)} verified engines for {ranking.task}, {_said(best)} is the fastest of "
     text += f"those tied for the best accuracy: {_figures(best)}"
-    return text + ("." if fastest is best else f"; the fastest of all is {_said(fastest)}: {_figures(fastest)}.")
+    return text + (
+        "." if fastest is best else f"; the fastest of all is {_said(fastest)}: {_figures(fastest)}."
+    )
 
 
 def _rows(group: list[Result]) -> list[Row]:

@@ -53,7 +53,9 @@ class PeakMemory:
     def __enter__(self) -> Self:
         self.bytes: int | None = None
         try:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak to the level now
+            Path("/proc/self/clear_refs").write_text(
+                "5", encoding="ascii"
+            )  # resets the peak to the level now
         except OSError:
             self._before = None
         else:

@@ -13,6 +13,7 @@ import resource
 import sys
 import threading
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from bench.orders import EVENTS_FD, Event, Order
 from bobrt.errors import BobrtError, ExitCode
 from bobrt.paths import CPU, lock
 from engines.stages import workshop
+
 
 def main() -> None:
     """Do the order on stdin."""
@@ -63,7 +65,7 @@ def _work(order: Order, tell: Any) -> None:  # noqa: ANN401 - see main
     shop = workshop(Path(order.cache))
     for job, target in enumerate(order.targets):
         tell(kind="running", job=job)
-        shop.make(target, report, lambda job=job: tell(kind="running", job=job))
+        shop.make(target, report, partial(tell, kind="running", job=job))
         tell(kind="done", job=job)
     if order.cell is not None:
         with lock(CPU, lambda: report("waiting", "another bobrt uses this machine")):

@@ -12,7 +12,6 @@ import importlib
 import shutil
 import time
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -25,11 +24,12 @@ from bobrt.strict import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 MANIFEST = "manifest.json"
 
 
-class Manifest(Frozen, kw_only=True):
+class Manifest(Frozen, frozen=True, kw_only=True):
     """What an artifact folder says of itself."""
 
     schema: int = 1
@@ -57,7 +57,7 @@ class Artifact(NamedTuple):
         return self.manifest.sha256
 
 
-class Target(Frozen, kw_only=True):
+class Target(Frozen, frozen=True, kw_only=True):
     """A file that is wanted: which stage makes it, with which options, from what."""
 
     stage: str
@@ -227,9 +227,9 @@ def read_artifact(folder: Path) -> Artifact:
     file = folder / manifest.file
     if not file.is_file():
         raise UsageError(f"{manifest.stage} {file} is missing")
-    if file.stat().st_size != manifest.bytes:
+    if (size := file.stat().st_size) != manifest.bytes:
         raise UsageError(
-            f"{manifest.stage} {file} is truncated or edited: {file.stat().st_size} bytes, not {manifest.bytes}"
+            f"{manifest.stage} {file} is truncated or edited: {size} bytes, not {manifest.bytes}"
         )
     if (actual := sha256_of(file)) != manifest.sha256:
         raise UsageError(

@@ -149,7 +149,9 @@ def bench(
     weights: Many = None,
     batch: Many = None,
     seed: Many = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only so many test images; not ranked.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use only so many test images; not ranked.")
+    ] = None,
     results: ResultsFolder = None,
     rerun: Annotated[bool, typer.Option("--rerun", help="Measure again what is already done.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and why.")] = False,
@@ -164,7 +166,13 @@ def bench(
     names = backbones or []
     files = [Path(name) for name in names if name.endswith(".onnx")]
     flags = {"backbones": [n for n in names if not n.endswith(".onnx")], "tasks": task, "protocols": protocol}
-    flags |= {"runtimes": runtime, "precisions": precision, "weights": weights, "batches": batch, "seeds": seed}
+    flags |= {
+        "runtimes": runtime,
+        "precisions": precision,
+        "weights": weights,
+        "batches": batch,
+        "seeds": seed,
+    }
     chosen = plans.load(plan, {key: _list(key, value) for key, value in flags.items() if value})
     questions = [] if files and not flags["backbones"] else plans.questions(chosen)
     questions += [_file_question(file, task, runtime) for file in files]
@@ -177,9 +185,11 @@ def bench(
         return
     check_writable(settings.results.path)
     with console.Progress() as progress:
-        answered = list(campaign.run(chosen, questions, desk, progress, rerun=rerun))
+        answered = list(campaign.Campaign(desk, progress, rerun=rerun).run(questions))
     report.FORMATS["json" if json else format](answered)
-    report.write_markdown(_read_results(store.read_all(settings.results.path)), settings.results.path / "report.md")
+    report.write_markdown(
+        _read_results(store.read_all(settings.results.path)), settings.results.path / "report.md"
+    )
     if report.failed(answered):
         raise typer.Exit(ExitCode.FAILED)
 
@@ -261,7 +271,7 @@ def main() -> NoReturn:
         _fail("internal", message, f"please report it with {file.name}", ExitCode.INTERNAL, as_json=as_json)
 
 
-def _question(  # noqa: PLR0913, PLR0917 - the flags of a verb
+def _question(
     name: str, task: str, runtime: str, precision: str, batch: str, weights: str, seed: int
 ) -> Question:
     """Return the one cell a verb is about, having said what the backbone's name stands for."""
@@ -366,7 +376,10 @@ def _show_plan(decisions: list[Decision], *, json: bool) -> None:
         return
     rows = [[str(d.question.cell), d.action, ", ".join(t.stage for t in d.make), d.reason] for d in decisions]
     console.table(["cell", "action", "makes", "why"], rows)
-    counts = {action: sum(d.action == action for d in decisions) for action in dict.fromkeys(d.action for d in decisions)}
+    counts = {
+        action: sum(d.action == action for d in decisions)
+        for action in dict.fromkeys(d.action for d in decisions)
+    }
     console.data(" · ".join(f"{count} {action}" for action, count in counts.items()))
 
 

@@ -14,7 +14,7 @@ from bobrt.spec import Frozen
 from bobrt.strict import read_toml
 
 
-class ConfigFile(Frozen, kw_only=True):
+class ConfigFile(Frozen, frozen=True, kw_only=True):
     """The keys of `bobrt.toml`; relative paths start at the file's own folder."""
 
     cache: str | None = None

@@ -7,7 +7,6 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Literal
 
-from bobrt import config
 from bobrt.artifacts import version
 from bobrt.errors import BobrtError
 from bobrt.paths import check_writable
@@ -16,12 +15,12 @@ from bobrt.system import cores, no_driver, this_system
 from engines.runtimes import RUNTIMES, cannot_build, cannot_run
 
 if TYPE_CHECKING:
-    from bobrt.config import Setting
+    from bobrt.config import Config, Setting
 
 LOW_DISK_GB = 2.0
 
 
-class Check(Frozen, kw_only=True):
+class Check(Frozen, frozen=True, kw_only=True):
     """One line of the doctor. A `bang` is worth knowing; only a `cross` is in the way."""
 
     name: str
@@ -30,7 +29,7 @@ class Check(Frozen, kw_only=True):
     hint: str = ""
 
 
-class Diagnosis(Frozen, kw_only=True):
+class Diagnosis(Frozen, frozen=True, kw_only=True):
     """Every check; `ok` is false only if nothing can be benched here."""
 
     schema: int = 1
@@ -38,7 +37,7 @@ class Diagnosis(Frozen, kw_only=True):
     checks: list[Check]
 
 
-def examine(settings: config.Config) -> Diagnosis:
+def examine(settings: Config) -> Diagnosis:
     """Return the state of this machine. Loads no heavy library."""
     checks = [_python(), _processor(), _gpu(), *_tools(), *_runtimes()]
     checks += [_folder("cache", settings.cache), _folder("results", settings.results)]
@@ -96,7 +95,9 @@ def _folder(name: str, setting: Setting) -> Check:
         if nearest == setting.path:
             check_writable(setting.path)
         elif not nearest.is_dir() or not os.access(nearest, os.W_OK):
-            return Check(name=name, status="cross", detail=f"{where} cannot be made in {nearest}", hint=_move(name))
+            return Check(
+                name=name, status="cross", detail=f"{where} cannot be made in {nearest}", hint=_move(name)
+            )
     except BobrtError as error:
         return Check(name=name, status="cross", detail=error.message, hint=_move(name))
     free = shutil.disk_usage(nearest).free / 1e9

@@ -50,7 +50,7 @@ def tasks() -> list[Entry]:
             "kind": card.kind,
             "metric": card.metric,
             "classes": len(card.labels),
-            **{split: size for split, size in card.splits.items()},
+            **card.splits,
             "licence": card.licence,
         }
         for card in TASKS.all().values()
@@ -86,7 +86,10 @@ def precisions() -> list[Entry]:
 def protocols() -> list[Entry]:
     """Return the protocols."""
     return [
-        {"name": str(Protocol.FINETUNE), "meaning": "every weight is trained on the task by the plan's recipe"},
+        {
+            "name": str(Protocol.FINETUNE),
+            "meaning": "every weight is trained on the task by the plan's recipe",
+        },
         {"name": str(Protocol.PUBLISHED), "meaning": "as published: what a verb without --task exports"},
     ]
 

@@ -10,7 +10,7 @@ import hashlib
 
 import msgspec
 
-from bobrt.spec import Batch, Frozen, Placement, Precision, Protocol, State
+from bobrt.spec import Batch, Placement, Precision, Protocol, State
 
 SCHEMA = 1
 
@@ -19,7 +19,7 @@ class Record(msgspec.Struct, frozen=True):
     """Base of what is read back: a later bobrt may have added keys, so unknown ones are let pass."""
 
 
-class CellRecord(Record, kw_only=True):
+class CellRecord(Record, frozen=True, kw_only=True):
     """The question, and its key."""
 
     backbone: str
@@ -33,7 +33,7 @@ class CellRecord(Record, kw_only=True):
     key: str
 
 
-class Artifact(Record, kw_only=True):
+class Artifact(Record, frozen=True, kw_only=True):
     """The file that was measured, for accuracy and for speed."""
 
     kind: str
@@ -51,7 +51,7 @@ class Artifact(Record, kw_only=True):
     """Compute capability a TensorRT engine was built for."""
 
 
-class Accuracy(Record, kw_only=True):
+class Accuracy(Record, frozen=True, kw_only=True):
     """How well the artifact answers the task's test split."""
 
     metric: str
@@ -67,7 +67,7 @@ class Accuracy(Record, kw_only=True):
     extra: dict[str, float] = {}
 
 
-class Parity(Record, kw_only=True):
+class Parity(Record, frozen=True, kw_only=True):
     """How near the artifact's outputs are to the fp32 PyTorch reference, on validation images."""
 
     max_abs: float
@@ -78,7 +78,7 @@ class Parity(Record, kw_only=True):
     reference_runtime: str
 
 
-class Latency(Record, kw_only=True):
+class Latency(Record, frozen=True, kw_only=True):
     """One scenario on one clock. A percentile the sample cannot support is null."""
 
     scenario: str
@@ -93,7 +93,7 @@ class Latency(Record, kw_only=True):
     warmup_s: float
 
 
-class Throughput(Record, kw_only=True):
+class Throughput(Record, frozen=True, kw_only=True):
     """Images per second, one batch after another."""
 
     batch: int
@@ -103,7 +103,7 @@ class Throughput(Record, kw_only=True):
     ci95: tuple[float, float] | None
 
 
-class Memory(Record, kw_only=True):
+class Memory(Record, frozen=True, kw_only=True):
     """What holding and running the engine takes."""
 
     engine_bytes: int
@@ -111,7 +111,7 @@ class Memory(Record, kw_only=True):
     what: str
 
 
-class Timing(Record, kw_only=True):
+class Timing(Record, frozen=True, kw_only=True):
     """How long was measured: the plan's own windows."""
 
     warmup_s: float
@@ -120,7 +120,7 @@ class Timing(Record, kw_only=True):
     throughput_batches: tuple[int, ...]
 
 
-class System(Record, kw_only=True):
+class System(Record, frozen=True, kw_only=True):
     """Where and with what. `id` hashes hardware and driver only."""
 
     id: str
@@ -147,14 +147,14 @@ class System(Record, kw_only=True):
     """Threads the cell's process was given."""
 
 
-class Samples(Record, kw_only=True):
+class Samples(Record, frozen=True, kw_only=True):
     """The raw times, in a file beside the record."""
 
     file: str
     sha256: str
 
 
-class Result(Record, kw_only=True):
+class Result(Record, frozen=True, kw_only=True):
     """One cell, answered."""
 
     schema: int = SCHEMA
@@ -188,7 +188,7 @@ class Result(Record, kw_only=True):
         return msgspec.structs.replace(self, seal=hashlib.sha256(msgspec.json.encode(bare)).hexdigest())
 
 
-class Report(Record, kw_only=True):
+class Report(Record, frozen=True, kw_only=True):
     """What `bobrt report --format json` prints."""
 
     schema: int = SCHEMA

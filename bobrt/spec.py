@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+Json = Any
+"""A value JSON can hold; a recursive alias is more than msgspec decodes."""
 
 Batch = int | Literal["dynamic"]
 """The engine's own batch axis: free, or fixed to N images."""
@@ -63,7 +64,7 @@ class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of every record: immutable, and strict when decoded."""
 
 
-class Backbone(Frozen, kw_only=True):
+class Backbone(Frozen, frozen=True, kw_only=True):
     """One entry of the catalogue: a name, and the exact timm model it stands for."""
 
     name: str
@@ -81,7 +82,7 @@ class Backbone(Frozen, kw_only=True):
     note: str = ""
 
 
-class Transform(Frozen, kw_only=True):
+class Transform(Frozen, frozen=True, kw_only=True):
     """How an image becomes the engine's input: the same code in training's eval and in bench.
 
     The shorter side goes to `size / crop_pct` pixels, then the centre `size x size` is cut.
@@ -92,7 +93,7 @@ class Transform(Frozen, kw_only=True):
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
 
 
-class TaskCard(Frozen, kw_only=True):
+class TaskCard(Frozen, frozen=True, kw_only=True):
     """What is asked of a backbone: data, splits, metric. Data, not code."""
 
     name: str
@@ -116,7 +117,7 @@ class TaskCard(Frozen, kw_only=True):
     source: str
 
 
-class Recipe(Frozen, kw_only=True):
+class Recipe(Frozen, frozen=True, kw_only=True):
     """How a backbone is fine-tuned. One recipe serves every backbone of a plan."""
 
     epochs: int
@@ -137,7 +138,7 @@ class Recipe(Frozen, kw_only=True):
     """A policy string of timm's auto-augment factory."""
 
 
-class FileCard(Frozen, kw_only=True):
+class FileCard(Frozen, frozen=True, kw_only=True):
     """What a model file says of itself, whoever carries it where.
 
     Written into the checkpoint's header and the ONNX file's `metadata_props` under the key
@@ -160,7 +161,7 @@ class FileCard(Frozen, kw_only=True):
     batch: Batch = "dynamic"
 
 
-class EngineSpec(Frozen, kw_only=True):
+class EngineSpec(Frozen, frozen=True, kw_only=True):
     """What a TensorRT builder is asked for."""
 
     runtime: str
@@ -172,7 +173,7 @@ class EngineSpec(Frozen, kw_only=True):
     """`system.id` of the machine an engine for `current` is built on and for."""
 
 
-class Cell(Frozen, kw_only=True):
+class Cell(Frozen, frozen=True, kw_only=True):
     """One question of the benchmark."""
 
     backbone: str

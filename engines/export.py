@@ -40,7 +40,7 @@ PROOF_IMAGES = 16
 UNMOVED = 1e-4
 
 
-class ExportOptions(Frozen, kw_only=True):
+class ExportOptions(Frozen, frozen=True, kw_only=True):
     """How a checkpoint is exported."""
 
     batch: Batch

@@ -25,7 +25,9 @@ def load(path: Path) -> onnx.ModelProto:
     except FileNotFoundError as error:
         raise UsageError(f"ONNX file {error.filename or path} does not exist") from None
     except (DecodeError, OSError, onnx.checker.ValidationError, ValueError) as error:
-        raise UsageError(f"ONNX file {path} is damaged or truncated: {' '.join(str(error).split())}") from None
+        raise UsageError(
+            f"ONNX file {path} is damaged or truncated: {' '.join(str(error).split())}"
+        ) from None
     if not model.graph.node or not model.graph.output:
         raise UsageError(f"ONNX file {path} is damaged or truncated: it holds no graph")
     return model
@@ -96,7 +98,11 @@ def as_artifact(path: Path) -> Artifact:
 
 
 def _foreign_card(model: onnx.ModelProto, path: Path, shares: dict[str, float]) -> FileCard:
-    sides = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim] if model.graph.input else []
+    sides = (
+        [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
+        if model.graph.input
+        else []
+    )
     main = max(shares, key=lambda name: shares[name], default="fp32")
     return FileCard(
         bobrt="",

@@ -76,6 +76,7 @@ class OrtCpuRunner:
         del self._session
 
     def inputs(self) -> Mapping[str, TensorMeta]:
+        """Return the inputs by name."""
         return {
             tensor.name: TensorMeta(
                 _TYPES.get(tensor.type, tensor.type),
@@ -85,6 +86,7 @@ class OrtCpuRunner:
         }
 
     def infer(self, feeds: Mapping[str, NDArray[np.uint8]]) -> Mapping[str, NDArray[np.float32]]:
+        """Return the outputs by name for one batch."""
         return dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FP32_TOLERANCE = 1e-4
 """Largest difference allowed between fp32 files, as a fraction of the largest answer."""
 
+TINY = 1e-30
+
 MOVES = 1e-3
 """Smallest spread between images, as a fraction of the largest answer, that counts as an answer."""
 
@@ -65,7 +67,7 @@ def require_fp32(
     relative = {}
     for name, reference in want.items():
         gap = difference(got[name], reference)
-        if gap.spread <= MOVES * max(gap.largest, np.finfo(np.float32).tiny):
+        if gap.spread <= MOVES * max(gap.largest, TINY):
             raise BobrtError(
                 f"parity of {what} proves nothing: output {name} is the same for every image "
                 f"(spread {gap.spread:.1e} at max |y| {gap.largest:.1e})",

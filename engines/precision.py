@@ -8,11 +8,11 @@ where ModelOpt's placement is slower than fp32.
 from __future__ import annotations
 
 import logging
+import shutil
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-import onnx
 
 from bobrt import data
 from bobrt.artifacts import Job, Produced
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import onnx
     from numpy.typing import NDArray
 
 CALIBRATION_BATCH = 32
@@ -37,8 +38,8 @@ def make_fp16(job: Job) -> Produced:
     from modelopt.onnx.autocast import convert_to_mixed_precision  # noqa: PLC0415 - seven seconds to import
 
     source, card = _source(job)
-    calibration = job.folder / "calibration.npz"
-    np.savez(calibration, **{IMAGES: calibration_images(card)})
+    calibration = source.with_name("calibration.npz")
+    np.savez(calibration, images=calibration_images(card))
     job.report("converting", "fp16")
     _quiet()
     model = convert_to_mixed_precision(
@@ -48,7 +49,6 @@ def make_fp16(job: Job) -> Produced:
         calibration_data=str(calibration),
         providers=["cpu"],
     )
-    calibration.unlink()
     return _finish(job, model, card, Precision.FP16, Placement.NONE)
 
 
@@ -59,7 +59,7 @@ def make_int8_for_tensorrt(job: Job) -> Produced:
     source, card = _source(job)
     job.report("calibrating", "int8 for TensorRT")
     _quiet()
-    quantized = job.folder / "quantized.onnx"
+    quantized = source.with_name("quantized.onnx")
     quantize(
         str(source),
         quantize_mode="int8",
@@ -71,7 +71,6 @@ def make_int8_for_tensorrt(job: Job) -> Produced:
         log_level="ERROR",
     )
     model = onnx_file.load(quantized)
-    quantized.unlink()
     return _finish(job, model, card, Precision.INT8, Placement.TENSORRT)
 
 
@@ -82,7 +81,9 @@ def make_int8_for_onnxruntime(job: Job) -> Produced:
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self, images: NDArray[np.uint8]) -> None:
-            self._batches: Iterator[NDArray[np.uint8]] = iter(np.array_split(images, len(images) // CALIBRATION_BATCH))
+            self._batches: Iterator[NDArray[np.uint8]] = iter(
+                np.array_split(images, len(images) // CALIBRATION_BATCH)
+            )
 
         def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
             batch = next(self._batches, None)
@@ -90,7 +91,7 @@ def make_int8_for_onnxruntime(job: Job) -> Produced:
 
     source, card = _source(job)
     job.report("calibrating", "int8 for ONNX Runtime")
-    prepared, quantized = job.folder / "prepared.onnx", job.folder / "quantized.onnx"
+    prepared, quantized = source.with_name("prepared.onnx"), source.with_name("quantized.onnx")
     quant_pre_process(str(source), str(prepared))
     quantization.quantize_static(
         str(prepared),
@@ -104,8 +105,6 @@ def make_int8_for_onnxruntime(job: Job) -> Produced:
         calibrate_method=quantization.CalibrationMethod.MinMax,
     )
     model = onnx_file.load(quantized)
-    prepared.unlink()
-    quantized.unlink()
     return _finish(job, model, card, Precision.INT8, Placement.ORT)
 
 
@@ -128,9 +127,13 @@ def calibration_images(card: FileCard) -> NDArray[np.uint8]:
 
 
 def _source(job: Job) -> tuple[Path, FileCard]:
+    """Return a copy of the fp32 file to work on, and its card: ModelOpt rewrites the file it is given."""
     if job.source is None:
         raise BobrtError("a precision is made from an ONNX file, and none was given")
-    return job.source.path, onnx_file.require_card(onnx_file.load(job.source.path), job.source.path)
+    copy = job.folder / "source" / "model.onnx"
+    copy.parent.mkdir(exist_ok=True)
+    shutil.copyfile(job.source.path, copy)
+    return copy, onnx_file.require_card(onnx_file.load(copy), job.source.path)
 
 
 def _finish(
@@ -139,6 +142,7 @@ def _finish(
     path = job.folder / "model.onnx"
     card = msgspec.structs.replace(card, precision=precision, placement=placement)
     onnx_file.save(model, card, path)
+    shutil.rmtree(job.folder / "source")
     return Produced(path.name, {"card": msgspec.to_builtins(card), "shares": macs.shares(model)})
 
 

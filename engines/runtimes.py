@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engines.runner import Runner
 
 
-class Runtime(Frozen, kw_only=True):
+class Runtime(Frozen, frozen=True, kw_only=True):
     """One way to run a model file."""
 
     name: str

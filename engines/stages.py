@@ -122,7 +122,8 @@ def _at_precision(cell: Cell, model: Target, runtime: Runtime) -> Target:
 def summary(artifact: Artifact) -> list[str]:
     """Return what a person wants to know of a file, a line each."""
     manifest = artifact.manifest
-    lines = [f"{manifest.stage}: {manifest.bytes / 1e6:.2f} MB, sha256 {manifest.sha256[:12]}, made in {manifest.seconds:.1f} s"]
+    size, took = f"{manifest.bytes / 1e6:.2f} MB", f"made in {manifest.seconds:.1f} s"
+    lines = [f"{manifest.stage}: {size}, sha256 {manifest.sha256[:12]}, {took}"]
     detail = manifest.detail
     if isinstance(validation := detail.get("validation"), float):
         lines.append(f"validation: {100 * validation:.1f} %")
@@ -130,5 +131,7 @@ def summary(artifact: Artifact) -> list[str]:
         worst = max(float(str(value)) for value in parity.values())
         lines.append(f"parity with PyTorch: max |diff| {worst:.1e} of max |y|, in {', '.join(parity)}")
     if isinstance(shares := detail.get("shares"), dict) and shares:
-        lines.append("multiply-adds: " + ", ".join(f"{100 * float(str(v)):.0f} % {k}" for k, v in shares.items()))
+        lines.append(
+            "multiply-adds: " + ", ".join(f"{100 * float(str(v)):.0f} % {k}" for k, v in shares.items())
+        )
     return lines

@@ -45,9 +45,11 @@ class TorchRunner:
         del self._net
 
     def inputs(self) -> Mapping[str, TensorMeta]:
+        """Return the inputs by name."""
         size = self._card.transform.size
         return {IMAGES: TensorMeta("uint8", (None, size, size, 3))}
 
     def infer(self, feeds: Mapping[str, NDArray[np.uint8]]) -> Mapping[str, NDArray[np.float32]]:
+        """Return the outputs by name for one batch."""
         outputs = self._net(torch.from_numpy(feeds[IMAGES]))
         return {name: out.numpy() for name, out in zip(self._net.outputs, outputs, strict=True)}

@@ -57,7 +57,9 @@ def _initial(options: CheckpointOptions) -> model.Model:
 
 def _finetune(net: model.Model, options: CheckpointOptions, job: Job) -> dict[str, float | int]:
     if options.task is None or options.recipe is None:
-        raise UsageError("fine-tuning needs a task and a recipe", "name one with --task; see bobrt list tasks")
+        raise UsageError(
+            "fine-tuning needs a task and a recipe", "name one with --task; see bobrt list tasks"
+        )
     card = TASKS.get(options.task.name)
     return finetune.run(net, card, options.recipe, options.seed, job)
 

@@ -57,7 +57,11 @@ def run(net: Model, card: TaskCard, recipe: Recipe, seed: int, job: Job) -> dict
     train = data.load(card, "train")
     steps = len(train.ids) // recipe.batch
     optimizer = create_optimizer_v2(
-        net, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay
+        net,
+        opt=recipe.optimizer,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        layer_decay=recipe.layer_decay,
     )
     scheduler, _ = create_scheduler_v2(
         optimizer,
@@ -82,13 +86,14 @@ def run(net: Model, card: TaskCard, recipe: Recipe, seed: int, job: Job) -> dict
             optimizer.step()
         loss = batch_loss.item()
         if not math.isfinite(loss):
-            raise BobrtError(f"training diverged: loss {loss} in epoch {epoch + 1}", "lower lr in the plan's recipe")
+            raise BobrtError(
+                f"training diverged: loss {loss} in epoch {epoch + 1}", "lower lr in the plan's recipe"
+            )
         _keep(job.folder / RESUME, net, optimizer, epoch + 1)
         job.report("training", f"epoch {epoch + 1}/{recipe.epochs} loss {loss:.3f}")
     return {"loss": loss, "validation": validate(net, card), "epochs": recipe.epochs, "resumed_at": first}
 
 
-@torch.inference_mode()
 def validate(net: Model, card: TaskCard, split: str = "validation") -> float:
     """Return the task's metric of `net` over a split, as a fraction."""
     net.eval()
@@ -97,7 +102,8 @@ def validate(net: Model, card: TaskCard, split: str = "validation") -> float:
     if card.transform is None:
         raise BobrtError(f"task {card.name} leaves the input size open")
     images = torch.from_numpy(resize(content.images, card.transform))
-    logits = torch.cat([net(batch)[1] for batch in images.split(64)])
+    with torch.inference_mode():
+        logits = torch.cat([net(batch)[1] for batch in images.split(64)])
     return task.score(task.decode({"logits": logits.numpy()}), content).value
 
 

@@ -49,8 +49,12 @@ def require_pretrained(name: str, timm_id: str, verb: str) -> None:
             return
     except urllib.error.HTTPError as error:
         if error.code in {401, 403, 404}:
-            raise UsageError(f"the hub has no weights for {name}: {url} answered {error.code}", hint) from None
+            raise UsageError(
+                f"the hub has no weights for {name}: {url} answered {error.code}", hint
+            ) from None
         raise MachineError(f"the hub cannot serve {name}: {url} answered {error.code}", hint) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise MachineError(f"the hub cannot be reached for the weights of {name} ({url}: {reason})", hint) from None
+        raise MachineError(
+            f"the hub cannot be reached for the weights of {name} ({url}: {reason})", hint
+        ) from None

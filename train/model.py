@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bobrt.spec import TaskCard
 
 
-class Model(nn.Module):
+class Model(nn.Module):  # type: ignore[misc]  # torch is too heavy to check ours against
     """What is trained, exported and measured.
 
     Args:
@@ -116,12 +116,20 @@ def transform_of(backbone: Backbone, card: TaskCard | None) -> Transform:
     config = timm.get_pretrained_cfg(backbone.timm)
     if config is None:
         raise UsageError(f"timm publishes no input size for {backbone.name}")
-    interpolation = "bilinear" if config.interpolation == "bilinear" else "bicubic"
-    return Transform(size=config.input_size[-1], crop_pct=config.crop_pct, interpolation=interpolation)
+    return Transform(
+        size=config.input_size[-1],
+        crop_pct=config.crop_pct,
+        interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
+    )
 
 
-def card_of(  # noqa: PLR0913 - one argument per field the caller decides
-    backbone: Backbone, weights: str, protocol: Protocol, seed: int, transform: Transform, task: TaskCard | None
+def card_of(  # noqa: PLR0913, PLR0917 - one argument per field the caller decides
+    backbone: Backbone,
+    weights: str,
+    protocol: Protocol,
+    seed: int,
+    transform: Transform,
+    task: TaskCard | None,
 ) -> FileCard:
     """Return what a checkpoint's header says."""
     return FileCard(
@@ -215,11 +223,15 @@ def load_local(model: Model, path: Path) -> None:
     """
     card, state = read_checkpoint(path)
     if card is not None:
-        state = {name.removeprefix("backbone."): v for name, v in state.items() if name.startswith("backbone.")}
+        state = {
+            name.removeprefix("backbone."): v for name, v in state.items() if name.startswith("backbone.")
+        }
     if not model.backbone.num_classes:
         names = model.backbone.pretrained_cfg.get("classifier") or ()
         heads = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
-        state = {name: value for name, value in state.items() if not name.startswith(heads)} if heads else state
+        state = (
+            {name: value for name, value in state.items() if not name.startswith(heads)} if heads else state
+        )
     load_strictly(model.backbone, state, path)
 
 

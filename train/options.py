@@ -5,7 +5,7 @@ from __future__ import annotations
 from bobrt.spec import Backbone, Frozen, Protocol, Recipe, TaskCard
 
 
-class CheckpointOptions(Frozen, kw_only=True):
+class CheckpointOptions(Frozen, frozen=True, kw_only=True):
     """What a checkpoint is made from; the whole of it is hashed into the artifact's name."""
 
     backbone: Backbone

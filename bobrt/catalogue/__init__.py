@@ -5,11 +5,11 @@ A backbone that is not in the table is looked up in timm itself, so every timm i
 
 from __future__ import annotations
 
+import tomllib
 from functools import cache
 from importlib import resources
 
 import msgspec
-import tomllib
 
 from bobrt.artifacts import version
 from bobrt.errors import MachineError, unknown
@@ -17,12 +17,12 @@ from bobrt.registry import Registry
 from bobrt.spec import Backbone, Frozen, TaskCard
 
 
-class _BackboneTable(Frozen, kw_only=True):
+class _BackboneTable(Frozen, frozen=True, kw_only=True):
     aliases: dict[str, str]
     backbone: list[Backbone]
 
 
-class _TaskTable(Frozen, kw_only=True):
+class _TaskTable(Frozen, frozen=True, kw_only=True):
     task: list[TaskCard]
 
 

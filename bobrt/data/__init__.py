@@ -49,7 +49,7 @@ def load(card: TaskCard, name: str) -> Split:
     sizes = {split: len(content.ids) for split, content in splits.items()}
     if sizes != card.splits or digest_of(splits) != card.data_sha256:
         raise UsageError(
-            f"the data of task {card.name} is not what its card pins: {sizes}, sha256 {digest_of(splits)[:12]}...",
+            f"the data of task {card.name} is not what its card pins: {sizes}, {digest_of(splits)[:12]}...",
             "install the pinned scikit-learn: pip install -c constraints.txt scikit-learn",
         )
     return splits[name]

@@ -32,7 +32,8 @@ class Classification:
 
     def decode(self, outputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.int64]:
         """Return the class `[n]` of each image from `logits [n, classes]`."""
-        return outputs["logits"].argmax(axis=1).astype(np.int64)
+        answers: NDArray[np.int64] = outputs["logits"].argmax(axis=1)
+        return answers
 
     def score(self, answers: NDArray[np.int64], split: Split) -> Score:
         """Return top-1 accuracy as a fraction, with its Wilson interval."""
@@ -40,7 +41,9 @@ class Classification:
         n = len(answers)
         return Score(right / n, n, wilson(right, n))
 
-    def agreement(self, got: Mapping[str, NDArray[np.float32]], want: Mapping[str, NDArray[np.float32]]) -> float:
+    def agreement(
+        self, got: Mapping[str, NDArray[np.float32]], want: Mapping[str, NDArray[np.float32]]
+    ) -> float:
         """Return the fraction of images with the same top-1 class."""
         return float((self.decode(got) == self.decode(want)).mean())
 
