@@ -228,9 +228,7 @@ def read_artifact(folder: Path) -> Artifact:
     if not file.is_file():
         raise UsageError(f"{manifest.stage} {file} is missing")
     if (size := file.stat().st_size) != manifest.bytes:
-        raise UsageError(
-            f"{manifest.stage} {file} is truncated or edited: {size} bytes, not {manifest.bytes}"
-        )
+        raise UsageError(f"{manifest.stage} {file} was cut or edited: {size} bytes, not {manifest.bytes}")
     if (actual := sha256_of(file)) != manifest.sha256:
         raise UsageError(
             f"{manifest.stage} {file} was edited: sha256 {actual[:12]}..., not {manifest.sha256[:12]}..."

@@ -97,7 +97,7 @@ def train(
 
     chosen = plans.load(plan)
     question = _question(backbone, task or chosen.tasks[0], "ort-cpu", "fp32", "dynamic", weights, seed)
-    _made(chosen, question, "train", output, json=json)
+    _made(backbone, chosen, question, "train", output, json=json)
 
 
 @app.command()
@@ -115,7 +115,7 @@ def export(
     from bench import plan as plans
 
     question = _question(backbone, task or "", "ort-cpu", "fp32", batch, weights, seed)
-    _made(plans.load(plan), question, "export", output, json=json)
+    _made(backbone, plans.load(plan), question, "export", output, json=json)
 
 
 @app.command()
@@ -135,7 +135,7 @@ def build(
     from bench import plan as plans
 
     question = _question(backbone, task or "", runtime, precision, batch, weights, seed)
-    _made(plans.load(plan), question, "build", output, json=json)
+    _made(backbone, plans.load(plan), question, "build", output, json=json)
 
 
 @app.command()
@@ -250,12 +250,12 @@ def main() -> NoReturn:
     as_json = _wants_json(sys.argv)
     try:
         code = app(standalone_mode=False)
+        if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into a code of its own
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else ExitCode.OK)
     except BobrtError as error:
         _fail(error.kind, error.message, error.hint, error.exit_code, as_json=as_json)
-    except typer.Abort:
-        _fail("interrupted", "interrupted", "the same command goes on", ExitCode.INTERRUPTED, as_json=as_json)
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted", "interrupted", "the same command goes on", ExitCode.INTERRUPTED, as_json=as_json)
     except TyperException as error:
         context = getattr(error, "ctx", None)
@@ -299,7 +299,7 @@ def _question(
     return Question(cell, path)
 
 
-def _made(plan: Plan, question: Question, verb: str, output: Path | None, *, json: bool) -> None:
+def _made(name: str, plan: Plan, question: Question, verb: str, output: Path | None, *, json: bool) -> None:
     """Make a verb's file, unless it is there, and print where it is."""
     from bench import files
     from bobrt.artifacts import version
@@ -318,7 +318,7 @@ def _made(plan: Plan, question: Question, verb: str, output: Path | None, *, jso
         target = stages.artifact_target(cell, checkpoint)
         stages.require_calibration(cell)
     if cell.weights == "pretrained" and shop.find(checkpoint) is None and version("timm"):
-        require_pretrained(cell.backbone, backbone_named(cell.backbone).timm, verb)
+        require_pretrained(name, backbone_named(cell.backbone).timm, verb)
     with console.Progress() as progress:
         made = files.make(shop, target, plan.limits, progress)
     path = made.path

@@ -64,8 +64,17 @@ def backbone(name: str, where: str = "") -> Backbone:
             raise near
         raise MachineError(f"{near.message}, and timm is not here to ask", "pip install 'bobrt[train]'")
     if name in _timm_names():
-        return Backbone(name=name, timm=name, family=name.split(".")[0].split("_")[0])
+        exact = _tagged(name)
+        return Backbone(name=exact, timm=exact, family=exact.split(".")[0].split("_")[0])
     raise unknown("backbone", name, [*entries, *ALIASES, *_timm_names()], where)
+
+
+def _tagged(name: str) -> str:
+    """Return a timm id with its weights tag: one id means one checkpoint."""
+    import timm  # noqa: PLC0415
+
+    config = timm.get_pretrained_cfg(name)
+    return f"{config.architecture}.{config.tag}" if config and config.has_weights and config.tag else name
 
 
 @cache

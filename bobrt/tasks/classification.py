@@ -6,13 +6,12 @@ import math
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bobrt.tasks.base import Score
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from bobrt.data import Split
