@@ -250,9 +250,6 @@ def main() -> NoReturn:
     as_json = _wants_json(sys.argv)
     try:
         code = app(standalone_mode=False)
-        if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into a code of its own
-            raise KeyboardInterrupt
-        sys.exit(code if isinstance(code, int) else ExitCode.OK)
     except BobrtError as error:
         _fail(error.kind, error.message, error.hint, error.exit_code, as_json=as_json)
     except (typer.Abort, KeyboardInterrupt):
@@ -269,6 +266,9 @@ def main() -> NoReturn:
             traceback.print_exc(file=file)
         message = f"a bug in bobrt: {type(error).__name__}: {error}"
         _fail("internal", message, f"please report it with {file.name}", ExitCode.INTERNAL, as_json=as_json)
+    if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into a code of its own
+        _fail("interrupted", "interrupted", "the same command goes on", ExitCode.INTERRUPTED, as_json=as_json)
+    sys.exit(code if isinstance(code, int) else ExitCode.OK)
 
 
 def _question(

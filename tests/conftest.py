@@ -1,0 +1,89 @@
+"""What every test shares: the real command line, and one small plan run once for real."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+BOBRT = Path(sys.executable).with_name("bobrt")
+TINY = Path(__file__).parent / "plans" / "tiny.toml"
+
+# Before torch is imported anywhere: idle OpenMP threads sleep, as in our own workers.
+os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="0")
+
+
+class Ran(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Workspace(NamedTuple):
+    """A cache and a results folder of a test's own."""
+
+    cache: Path
+    results: Path
+
+    def env(self, **more: str) -> dict[str, str]:
+        return {"BOBRT_CACHE": str(self.cache), "BOBRT_RESULTS": str(self.results), **more}
+
+    def bobrt(
+        self,
+        *args: str | Path,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 300,
+    ) -> Ran:
+        return run_bobrt(*args, cwd=cwd, env=self.env(**(env or {})), timeout=timeout)
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return a quiet environment without the user's own settings."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("BOBRT_", "XDG_", "HF_"))}
+    quiet = {"NO_COLOR": "1", "TERMINAL_WIDTH": "100", "_TYPER_FORCE_DISABLE_TERMINAL": "1"}
+    return {**kept, **quiet, **(extra or {})}
+
+
+def run_bobrt(
+    *args: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 300
+) -> Ran:
+    """Run the installed console script."""
+    command: Sequence[str] = [str(BOBRT), *map(str, args)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=environment(env), timeout=timeout, check=False
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def bobrt(tmp_path: Path) -> Callable[..., Ran]:
+    """The command line with an empty cache and an empty results folder."""
+    return Workspace(tmp_path / "cache", tmp_path / "results").bobrt
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Ran]:
+    """The tiny plan, run once for the whole session; nobody may write into it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    space = Workspace(folder / "cache", folder / "results")
+    return space, space.bobrt("bench", "--plan", TINY, timeout=600)
+
+
+@pytest.fixture
+def workspace(tiny_run: tuple[Workspace, Ran], tmp_path: Path) -> Workspace:
+    """A copy of the tiny run's cache and results that a test may damage."""
+    space = Workspace(tmp_path / "cache", tmp_path / "results")
+    shutil.copytree(tiny_run[0].cache, space.cache)
+    shutil.copytree(tiny_run[0].results, space.results)
+    return space
