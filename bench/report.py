@@ -28,8 +28,8 @@ class Table(NamedTuple):
     """Columns of numbers."""
 
 
-RANKED = ["rank", "front", "backbone", "runtime", "precision", "accuracy %", "95 % interval", "drop"]
-RANKED += ["p50 ms", "95 % interval", "p90 ms", "p99 ms", "images/s", "file MB", "peak MB", "caveats"]
+RANKED = ["rank", "front", "backbone", "runtime", "precision", "accuracy %", "accuracy 95 %", "drop"]
+RANKED += ["p50 ms", "p50 95 %", "p90 ms", "p99 ms", "images/s", "file MB", "peak MB", "caveats"]
 LEFT_OUT = ["backbone", "runtime", "precision", "state", "file MB", "build s", "reason"]
 
 
