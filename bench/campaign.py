@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from bench import store, supervise
 from bench.cell import record_of
 from bench.files import Failure, identity, make_all, teller
@@ -18,7 +20,7 @@ from bobrt.errors import MachineError
 from bobrt.paths import lock, write_atomic
 from bobrt.result import Result
 from bobrt.spec import State
-from engines.runtimes import RUNTIMES, cannot_run
+from engines.runtimes import RUNTIMES, cannot_run, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,7 +135,9 @@ class Campaign:
             latency=[],
             throughput=[],
             memory=None,
-            system=self._desk.system,
+            system=msgspec.structs.replace(
+                self._desk.system, tools=versions(RUNTIMES.get(question.cell.runtime))
+            ),
             caveats=[],
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(seconds, 3),

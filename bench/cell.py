@@ -23,7 +23,7 @@ from bobrt.system import this_system
 from bobrt.tasks import task_of
 from engines import parity
 from engines.runner import IMAGES, answers, require_images
-from engines.runtimes import RUNTIMES, open_runner
+from engines.runtimes import RUNTIMES, open_runner, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,7 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
             peak_bytes=memory.bytes,
             what=MEMORY_IS,
         ),
-        system=msgspec.structs.replace(this_system(), threads=order.threads),
+        system=msgspec.structs.replace(this_system(), threads=order.threads, tools=versions(runtime)),
         caveats=sorted(caveats | watch.caveats()),
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - clock, 3),
@@ -128,9 +128,15 @@ def _accuracy(runner: Runner, task: Task, order: CellOrder, report: Callable[[st
     """Ask the file the whole test split, or its first `limit` images."""
     report("accuracy", "")
     split = data.load(task.card, "test").head(order.limit)
-    score = task.score(
-        task.decode(answers(runner, resize(split.images, order.card.transform), ACCURACY_BATCH)), split
-    )
+    outputs = answers(runner, resize(split.images, order.card.transform), ACCURACY_BATCH)
+    if not all(np.isfinite(output).all() for output in outputs.values()):
+        raise BobrtError("the engine answers NaN or infinity on test images", "choose another precision")
+    try:
+        score = task.score(task.decode(outputs), split)
+    except KeyError as error:
+        raise BobrtError(
+            f"{order.file} answers {', '.join(outputs)}; task {task.card.name} is read from {error}"
+        ) from None
     reference = None
     if order.reference:
         reference = task.score(task.decode(_reference(order, "test")), split).value

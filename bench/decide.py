@@ -20,7 +20,7 @@ from bobrt.result import Artifact as ArtifactRecord
 from bobrt.result import Result, Timing
 from bobrt.spec import FileCard, Placement, Precision, State
 from bobrt.system import cores, this_system
-from engines.runtimes import RUNTIMES, cannot_build, cannot_run
+from engines.runtimes import RUNTIMES, cannot_build, cannot_run, versions
 from engines.stages import STAGES, artifact_target, checkpoint_target, reference_target, workshop
 from train.hub import require_pretrained
 
@@ -77,7 +77,7 @@ class Desk:
         if missing and (blocked := self._blocked(question, missing)):
             return blocked
         unable = cannot_run(runtime)
-        stale = why if artifact is None else self._stale(cell, artifact, unable)
+        stale = why if artifact is None else self._stale(question, artifact, unable)
         if not stale:
             return Decision(question, "done", "")
         if unable:
@@ -171,9 +171,9 @@ class Desk:
                 return Decision(question, "skipped", error.message, hint=error.hint)
         return None
 
-    def _stale(self, cell: Cell, artifact: Artifact, unable: str) -> str:
+    def _stale(self, question: Question, artifact: Artifact, unable: str) -> str:
         """Return why a cell's record is not today's, or an empty string if it is."""
-        path = self.path(cell)
+        path = self.path(question.cell)
         if not path.is_file():
             return "no result yet"
         try:
@@ -182,16 +182,18 @@ class Desk:
             return error.message
         if result.state is not State.COMPLETE and (result.state is State.FAILED or result.reason != unable):
             return f"{result.state} before: {result.reason}"
+        if not question.file and result.accuracy and result.accuracy.reference is None:
+            return "measured as a file, without its reference"
         return self._differs(result, artifact)
 
     def _differs(self, result: Result, artifact: Artifact) -> str:
         """Return how what a record measured differs from what would be measured now."""
         if result.artifact is None or result.artifact.sha256 != artifact.sha256:
             return f"its {artifact.manifest.stage} is another file now"
-        for tool in (*RUNTIMES.get(result.cell.runtime).tools, "bobrt"):
-            name = tool.replace("-", "_")
-            was, now = getattr(result.system, name), getattr(self.system, name)
-            if was != now:
+        today = versions(RUNTIMES.get(result.cell.runtime)) | {"bobrt": self.system.bobrt}
+        then = {**result.system.tools, "bobrt": result.system.bobrt}
+        for tool, now in today.items():
+            if (was := then.get(tool)) != now:
                 return f"{tool} was {was} and is {now}"
         if result.state is State.COMPLETE and (
             result.timing != self.timing or result.system.threads != cores()

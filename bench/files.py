@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -70,8 +71,8 @@ def make_all(shop: Workshop, targets: list[Target], limits: Limits, progress: Pr
         rest = [target for target in targets if shop.stages[target.stage].worker == worker]
         while rest := [target for target in rest if not failures.keys() & identities(target)]:
             label = f"making {_whose(rest[0])}"
-            log = shop.cache / "logs" / f"{identity(rest[0])}.log"
-            log.unlink(missing_ok=True)
+            # Named by the run too: two runs that fail at the same file keep a log each.
+            log = shop.cache / "logs" / f"{identity(rest[0])}-{os.getpid()}.log"
             ended = supervise.run(
                 Order(cache=str(shop.cache), targets=rest, memory_gb=limits.memory_gb),
                 limit_s=limits.make_s,

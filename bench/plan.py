@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -13,7 +13,7 @@ from msgspec import Meta
 from bobrt.catalogue import TASKS, backbone
 from bobrt.errors import UsageError, unknown
 from bobrt.paths import sha256_of
-from bobrt.spec import Batch, Cell, Frozen, Precision, Protocol, Recipe
+from bobrt.spec import Cell, Frozen, Precision, Protocol, Recipe
 from bobrt.strict import line_of, read_text, read_toml
 from engines.runtimes import RUNTIMES
 
@@ -25,7 +25,8 @@ REFERENCE_RUNTIME = "torch"
 Names = Annotated[tuple[str, ...], Meta(min_length=1)]
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
-Axis = Annotated[tuple[Batch, ...], Meta(min_length=1)]
+Seed = Annotated[int, Meta(ge=0)]
+Axis = Annotated[tuple[Count | Literal["dynamic"], ...], Meta(min_length=1)]
 
 
 class Windows(Frozen, frozen=True, kw_only=True):
@@ -58,7 +59,7 @@ class Plan(Frozen, frozen=True, kw_only=True):
     runtimes: Names
     precisions: Names
     batches: Axis = ("dynamic",)
-    seeds: Annotated[tuple[int, ...], Meta(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Meta(min_length=1)] = (0,)
     reference: bool = True
     """Also run every checkpoint in fp32 PyTorch."""
     finetune: Recipe | None = None

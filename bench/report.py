@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bench.caveats import CAVEATS
 from bench.verdict import LeftOut, Ranking, Row, rank, sentence
 from bobrt import console
+from bobrt.console import Table
 from bobrt.paths import write_atomic
 from bobrt.result import Report, to_json
 from bobrt.spec import State
@@ -19,17 +20,9 @@ if TYPE_CHECKING:
 MB = 1e6
 
 
-class Table(NamedTuple):
-    """Text cells, ready to be drawn or piped."""
-
-    header: list[str]
-    rows: list[list[str]]
-    right: list[int]
-    """Columns of numbers."""
-
-
 RANKED = ["rank", "front", "backbone", "runtime", "precision", "accuracy %", "accuracy 95 %", "drop"]
 RANKED += ["p50 ms", "p50 95 %", "p90 ms", "p99 ms", "images/s", "file MB", "peak MB", "caveats"]
+SPARE = ["p99 ms", "peak MB", "p90 ms", "file MB", "p50 95 %", "images/s", "accuracy 95 %", "front"]
 LEFT_OUT = ["backbone", "runtime", "precision", "state", "file MB", "build s", "reason"]
 
 
@@ -38,13 +31,11 @@ def as_table(results: list[Result]) -> None:
     rankings, left_out = rank(results)
     for ranking in rankings:
         console.data(_title(ranking))
-        table = ranked_table(ranking)
-        console.table(table.header, table.rows, table.right)
+        console.table(ranked_table(ranking))
         console.data("")
     if left_out:
-        table = left_out_table(left_out)
         console.data("Not ranked")
-        console.table(table.header, table.rows, table.right)
+        console.table(left_out_table(left_out))
         console.data("")
     for ranking in rankings:
         console.data(sentence(ranking))
@@ -99,7 +90,8 @@ FORMATS = {
 def ranked_table(ranking: Ranking) -> Table:
     """Return one ranking as text."""
     rows = [_ranked(row) for row in ranking.rows]
-    return Table(RANKED, rows, [0, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14])
+    spare = [RANKED.index(name) for name in SPARE]
+    return Table(RANKED, rows, (0, *range(5, 15)), spare)
 
 
 def left_out_table(left_out: list[LeftOut]) -> Table:
@@ -116,7 +108,7 @@ def left_out_table(left_out: list[LeftOut]) -> Table:
         ]
         for entry in left_out
     ]
-    return Table(LEFT_OUT, rows, [4, 5])
+    return Table(LEFT_OUT, rows, (4, 5))
 
 
 def _ranked(row: Row) -> list[str]:

@@ -9,7 +9,8 @@ import msgspec
 from bobrt.errors import UsageError
 from bobrt.paths import sha256_of, write_atomic
 from bobrt.result import SCHEMA, Record, Result, Samples, to_json
-from bobrt.strict import read_json
+from bobrt.spec import Precision, seal_of
+from bobrt.strict import parse_json, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,16 +58,13 @@ def write_samples(path: Path, times_ns: Mapping[str, NDArray[np.int64]]) -> Samp
 
 def read(path: Path) -> Result:
     """Return one record; raise `UsageError` that names the file if it is damaged, edited or too new."""
-    schema = read_json(path, _Version, "result").schema
+    text, name = read_text(path, "result"), f"result {path}"
+    schema = parse_json(text, _Version, name).schema
     if schema != SCHEMA:
-        raise UsageError(
-            f"result {path} has schema {schema}; this bobrt reads {SCHEMA}", "install a newer bobrt"
-        )
-    result = read_json(path, Result, "result")
-    if result.seal != result.sealed().seal:
-        raise UsageError(
-            f"result {path} was edited: it is not what its seal was put on", "bench the cell again"
-        )
+        raise UsageError(f"{name} has schema {schema}; this bobrt reads {SCHEMA}", "install a newer bobrt")
+    result = parse_json(text, Result, name)
+    if result.seal != seal_of(text):
+        raise UsageError(f"{name} was edited: it is not what its seal was put on", "bench the cell again")
     return result
 
 
@@ -80,4 +78,17 @@ def read_all(root: Path) -> Loaded:
             results.append(read(path))
         except UsageError as error:
             problems.append(error.message)
-    return Loaded(results, problems)
+    return Loaded(sorted(results, key=_order), problems)
+
+
+def _order(result: Result) -> tuple[str, str, str, str, int, str]:
+    """File a result by machine, task, backbone and runtime, low precisions last."""
+    cell = result.cell
+    return (
+        result.system.id,
+        cell.task,
+        cell.backbone,
+        cell.runtime,
+        list(Precision).index(cell.precision),
+        cell.key,
+    )

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import msgspec
 
 from bench.orders import EVENTS_FD, Event, Order
+from bobrt.errors import MachineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,10 +50,12 @@ def run(order: Order, *, limit_s: float, threads: int, log: Path, tell: Callable
     Returns:
         The job it stopped at and why: an error it told, a crash, or the time limit.
 
+    Raises:
+        MachineError: The log cannot be written.
+
     """
-    read, write = os.pipe()
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    with _opened(log) as output:
+        read, write = os.pipe()
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and command
             [sys.executable, "-P", "-c", _COMMAND],
             stdin=subprocess.PIPE,
@@ -68,6 +71,17 @@ def run(order: Order, *, limit_s: float, threads: int, log: Path, tell: Callable
     finally:
         _kill(process)
         os.close(read)
+
+
+def _opened(log: Path) -> BinaryIO:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("ab")
+    except OSError as error:
+        raise MachineError(
+            f"cannot write {log}: {error.strerror or error}",
+            "free some space, or choose another folder with --results or BOBRT_CACHE",
+        ) from error
 
 
 def _watch(

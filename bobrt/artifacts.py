@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import shutil
 import time
+from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,8 +20,8 @@ import msgspec
 from bobrt import __version__
 from bobrt.errors import MachineError, UsageError
 from bobrt.paths import CPU, lock, sha256_of, write_atomic
-from bobrt.spec import Frozen, Json, digest
-from bobrt.strict import read_json
+from bobrt.spec import Frozen, Json, digest, seal_of
+from bobrt.strict import parse_json, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,6 +44,12 @@ class Manifest(Frozen, frozen=True, kw_only=True):
     seconds: float
     detail: dict[str, Json]
     """What the stage learned while making it."""
+    seal: str = ""
+    """`seal_of` this manifest: an edited one is found out."""
+
+    def sealed(self) -> Manifest:
+        """Return this manifest with its seal."""
+        return msgspec.structs.replace(self, seal=seal_of(msgspec.json.encode(self)))
 
 
 class Artifact(NamedTuple):
@@ -195,7 +202,7 @@ class Workshop:
                 bytes=file.stat().st_size,
                 seconds=round(time.monotonic() - started, 3),
                 detail=made.detail,
-            )
+            ).sealed()
             write_atomic(partial / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
             if folder.exists():
                 shutil.rmtree(folder)
@@ -223,17 +230,26 @@ class Workshop:
 
 def read_artifact(folder: Path) -> Artifact:
     """Return the artifact in `folder`; raise `UsageError` naming what is damaged."""
-    manifest = read_json(folder / MANIFEST, Manifest, "manifest")
+    text, name = read_text(folder / MANIFEST, "manifest"), f"manifest {folder / MANIFEST}"
+    manifest = parse_json(text, Manifest, name)
+    if manifest.seal != seal_of(text):
+        raise UsageError(f"{name} was edited: it is not what its seal was put on")
     file = folder / manifest.file
     if not file.is_file():
         raise UsageError(f"{manifest.stage} {file} is missing")
     if (size := file.stat().st_size) != manifest.bytes:
         raise UsageError(f"{manifest.stage} {file} was cut or edited: {size} bytes, not {manifest.bytes}")
-    if (actual := sha256_of(file)) != manifest.sha256:
+    if (actual := _sha256_once(file, size, file.stat().st_mtime_ns)) != manifest.sha256:
         raise UsageError(
             f"{manifest.stage} {file} was edited: sha256 {actual[:12]}..., not {manifest.sha256[:12]}..."
         )
     return Artifact(file, manifest)
+
+
+@cache
+def _sha256_once(file: Path, _size: int, _mtime_ns: int) -> str:
+    """Hash a file once in a process for as long as its size and time stay: plans ask for it often."""
+    return sha256_of(file)
 
 
 def version(distribution: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import traceback
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -62,7 +63,7 @@ BackboneName = Annotated[str, typer.Argument(help="A name of `bobrt list backbon
 PlanName = Annotated[str, typer.Option("--plan", help="A bundled plan, or the path of a TOML file.")]
 TaskName = Annotated[str | None, typer.Option("--task", help="A name of `bobrt list tasks`.")]
 Weights = Annotated[str, typer.Option("--weights", help="pretrained, random, or the path of a checkpoint.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seeds the weights and every epoch.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seeds the weights and every epoch.")]
 BatchAxis = Annotated[str, typer.Option("--batch", help="The engine's batch axis: dynamic, or a number.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Also copy the file to this path.")]
 ResultsFolder = Annotated[Path | None, typer.Option("--results", help="Folder of the results.")]
@@ -224,7 +225,8 @@ def list_(
         _print_json({what.value: entries})
         return
     header = list(entries[0])
-    console.table(header, [[listing.text(entry[key]) for key in header] for entry in entries])
+    rows = [[listing.text(entry[key]) for key in header] for entry in entries]
+    console.table(console.Table(header, rows))
 
 
 @app.command()
@@ -257,10 +259,8 @@ def main() -> NoReturn:
     except TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "bobrt"
-        _fail("usage", error.format_message(), f"{path} --help", ExitCode.USAGE, as_json=as_json)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(ExitCode.OK)
+        message = error.format_message().replace("Value error, ", "")
+        _fail("usage", message, _near(message, f"{path} --help"), ExitCode.USAGE, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - the last net: a bug is saved, not shown
         with tempfile.NamedTemporaryFile("w", prefix="bobrt-bug-", suffix=".log", delete=False) as file:
             traceback.print_exc(file=file)
@@ -375,7 +375,7 @@ def _show_plan(decisions: list[Decision], *, json: bool) -> None:
         _print_json({"plan": plan})
         return
     rows = [[str(d.question.cell), d.action, ", ".join(t.stage for t in d.make), d.reason] for d in decisions]
-    console.table(["cell", "action", "makes", "why"], rows)
+    console.table(console.Table(["cell", "action", "makes", "why"], rows, spare=(2,)))
     counts = {
         action: sum(d.action == action for d in decisions)
         for action in dict.fromkeys(d.action for d in decisions)
@@ -398,24 +398,31 @@ def _list(key: str, values: list[str]) -> tuple[Any, ...]:
     if key == "batches":
         return tuple(_batch(word) for word in words)
     if key == "seeds":
-        return tuple(_number("seed", word) for word in words)
+        return tuple(_seed(word) for word in words)
     return tuple(words)
 
 
 def _batch(text: str) -> Batch:
     if text == "dynamic":
         return "dynamic"
-    number = _number("batch", text)
+    number = _number("batch", text, "a number from 1, or dynamic")
     if number < 1:
-        raise UsageError(f"--batch {text} is not dynamic or a number from 1")
+        raise UsageError(f"--batch {text} is too small", "a number from 1, or dynamic")
     return number
 
 
-def _number(flag: str, text: str) -> int:
+def _seed(text: str) -> int:
+    number = _number("seed", text)
+    if number < 0:
+        raise UsageError(f"--seed {text} is below 0", "a whole number from 0")
+    return number
+
+
+def _number(flag: str, text: str, hint: str = "a whole number") -> int:
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"--{flag} {text!r} is not a number") from None
+        raise UsageError(f"--{flag} {text!r} is not a number", hint) from None
 
 
 def _word(kind: str, text: str, words: type[Word]) -> Word:
@@ -423,6 +430,13 @@ def _word(kind: str, text: str, words: type[Word]) -> Word:
         return words(text)
     except ValueError:
         raise unknown(kind, text, [str(word) for word in words]) from None
+
+
+def _near(message: str, hint: str) -> str:
+    """Return `hint`, led by the nearest of the choices a parser's message lists, if it lists any."""
+    wrong, _, listed = message.partition(" is not one of ")
+    near = get_close_matches(wrong.rpartition(" ")[2], listed.rstrip(".").split(", "), n=1)
+    return f"did you mean {near[0].strip(chr(39))}? ({hint})" if near else hint
 
 
 def _wants_json(arguments: list[str]) -> bool:

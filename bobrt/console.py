@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple, Self
+
+from bobrt.errors import MachineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,33 +39,71 @@ def error(message: str, hint: str) -> None:
     _write(sys.stderr, f"error: {message}" + (f"\n\nhint: {hint}" if hint else ""))
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
-    """Write a table to stdout: drawn on a terminal, plain aligned text when piped.
+GAP = 3
+"""Characters between two columns of a drawn table."""
 
-    Args:
-        header: One name per column.
-        rows: One cell per column in each row.
-        right: Indices of the columns to align right.
 
-    """
-    if sys.stdout.isatty():
-        from rich import box  # noqa: PLC0415 - rich costs start-up time that a piped run need not pay
-        from rich.table import Table  # noqa: PLC0415
+class Table(NamedTuple):
+    """Text cells, ready to be drawn or piped."""
 
-        drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for index, name in enumerate(header):
-            drawn.add_column(name, justify="right" if index in right else "left", overflow="fold")
-        for row in rows:
-            drawn.add_row(*row)
-        _console(sys.stdout).print(drawn)
+    header: list[str]
+    rows: list[list[str]]
+    right: Sequence[int] = ()
+    """Columns of numbers."""
+    spare: Sequence[int] = ()
+    """Columns a narrow terminal leaves out, the least needed first."""
+
+
+def table(content: Table) -> None:
+    """Write a table to stdout: drawn to the width of a terminal, whole and plain when piped."""
+    if not sys.stdout.isatty():
+        for line in _aligned(content):
+            data(line)
         return
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
+    from rich import box  # noqa: PLC0415 - rich costs start-up time that a piped run need not pay
+    from rich.table import Table as Drawn  # noqa: PLC0415
+
+    console = _console(sys.stdout)
+    left_out = _left_out(content, console.width)
+    drawn = Drawn(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    kept = [index for index in range(len(content.header)) if index not in left_out]
+    for index in kept:
+        last = index == len(content.header) - 1
+        justify: Literal["right", "left"] = "right" if index in content.right else "left"
+        drawn.add_column(content.header[index], justify=justify, no_wrap=not last, overflow="fold")
+    for row in content.rows:
+        drawn.add_row(*(row[index] for index in kept))
+    console.print(drawn)
+    if left_out:
+        names = ", ".join(content.header[index] for index in sorted(left_out))
+        note(f"too narrow for: {names}; widen the terminal, or pipe it")
+
+
+def _aligned(content: Table) -> list[str]:
+    widths = _widths(content)
+    lines = []
+    for row in [content.header, *content.rows]:
         cells = [
-            text.rjust(width) if i in right else text.ljust(width)
+            text.rjust(width) if i in content.right else text.ljust(width)
             for i, (text, width) in enumerate(zip(row, widths, strict=True))
         ]
-        data("  ".join(cells).rstrip())
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _left_out(content: Table, width: int) -> set[int]:
+    """Return the spare columns that must go for the rest to fit."""
+    widths = _widths(content)
+    left_out: set[int] = set()
+    for index in content.spare:
+        if sum(w + GAP for i, w in enumerate(widths) if i not in left_out) <= width:
+            break
+        left_out.add(index)
+    return left_out
+
+
+def _widths(content: Table) -> list[int]:
+    return [max(len(row[i]) for row in [content.header, *content.rows]) for i in range(len(content.header))]
 
 
 class Progress:
@@ -122,5 +162,12 @@ def _console(stream: IO[str]) -> Console:
 
 
 def _write(stream: IO[str], text: str) -> None:
-    stream.write(text + "\n")
-    stream.flush()
+    try:
+        stream.write(text + "\n")
+        stream.flush()
+    except OSError as error:
+        # What is still in the buffer must not fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        # A reader that has gone (`| head`) has had enough; a full disk has lost what was asked for.
+        if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+            raise MachineError(f"cannot write to stdout: {error.strerror}", "free some space") from error

@@ -72,7 +72,10 @@ class NothingMatchedError(BobrtError):
 
 
 class UnsupportedError(BobrtError):
-    """A runtime cannot do this cell here, and never will on this machine. Not a failure."""
+    """A runtime has no such precision, on any machine. In a plan a fact, typed alone a usage error."""
+
+    kind = "usage"
+    exit_code = ExitCode.USAGE
 
 
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> UsageError:
@@ -85,7 +88,7 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> Usag
         where: File, key and line the name came from, when it came from a file.
 
     """
-    known = sorted(known)
+    known = sorted(set(known))
     near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     listed = f"one of: {', '.join(known)}" if len(known) <= 8 else f"bobrt list {kind}s"  # noqa: PLR2004
     hint = f"did you mean {' or '.join(near)}? ({listed})" if near else listed

@@ -70,15 +70,22 @@ def lock(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None
         name: What is locked: `CPU`, or the path of the thing that only one may make.
         waiting: Called once if another process holds the lock.
 
+    Raises:
+        MachineError: The folder of the locks cannot be written.
+
     """
     folder = Path(tempfile.gettempdir()) / f"bobrt-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
     held = FileLock(folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lock")
     try:
+        folder.mkdir(mode=0o700, exist_ok=True)
         held.acquire(timeout=0)
     except Timeout:
         waiting()
         held.acquire()
+    except OSError as error:
+        raise MachineError(
+            f"cannot keep locks in {folder}: {error.strerror or error}", "set TMPDIR to a folder you can write"
+        ) from error
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ name is not built in, or when names are listed. A broken plugin is a warning, no
 
 from __future__ import annotations
 
+from functools import cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -36,12 +37,13 @@ class Registry(Generic[T]):
 
     def get(self, name: str, where: str = "") -> T:
         """Return the entry called `name`; raise `UsageError` with the nearest names if none is."""
-        if name in self._entries:
-            return self._entries[name]
-        everything = self.all()
-        if name in everything:
-            return everything[name]
-        raise unknown(self.kind, name, everything, where)
+        if (entry := self.find(name)) is not None:
+            return entry
+        raise unknown(self.kind, name, self.all(), where)
+
+    def find(self, name: str) -> T | None:
+        """Return the entry called `name`, or None; plugins are loaded only if it is not built in."""
+        return self._entries[name] if name in self._entries else self._plugins.get(name)
 
     def names(self) -> list[str]:
         """Return every name, plugins included, in the catalogue's order."""
@@ -49,19 +51,28 @@ class Registry(Generic[T]):
 
     def all(self) -> dict[str, T]:
         """Return every entry, plugins included. A built-in name cannot be taken by a plugin."""
-        return {**self._plugins(), **self._entries}
+        return {**self._plugins, **self._entries}
 
+    @cached_property
     def _plugins(self) -> dict[str, T]:
+        """What installed plugins add; each is loaded once, and one that is no use is one warning."""
         found: dict[str, T] = {}
         for point in metadata.entry_points(group=self.group):
             try:
                 loaded = point.load()
+                entry = loaded if isinstance(loaded, self._type) else loaded()
             except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it must not end a run
-                console.warn(f"plugin {point.value!r} ({self.group}) does not load: {error!r}")
+                self._leave_out(point, f"does not load: {error!r}")
                 continue
-            entry = loaded if isinstance(loaded, self._type) else loaded()
-            if isinstance(entry, self._type):
-                found[point.name] = entry
+            if not isinstance(entry, self._type):
+                self._leave_out(point, f"is not a {self._type.__name__}")
+            elif point.name in self._entries:
+                self._leave_out(point, f"may not take the built-in name {point.name!r}")
+            elif (own := getattr(entry, "name", point.name)) != point.name:
+                self._leave_out(point, f"is installed as {point.name!r} and calls itself {own!r}")
             else:
-                console.warn(f"plugin {point.value!r} ({self.group}) is not a {self._type.__name__}")
+                found[point.name] = entry
         return found
+
+    def _leave_out(self, point: metadata.EntryPoint, why: str) -> None:
+        console.warn(f"plugin {point.value!r} ({self.group}) {why}; left out")

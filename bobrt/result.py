@@ -6,11 +6,9 @@ known is null. Fractions are 0 to 1, times are in the unit the key names.
 
 from __future__ import annotations
 
-import hashlib
-
 import msgspec
 
-from bobrt.spec import Batch, Placement, Precision, Protocol, State
+from bobrt.spec import Batch, Placement, Precision, Protocol, State, seal_of
 
 SCHEMA = 1
 
@@ -145,6 +143,8 @@ class System(Record, frozen=True, kw_only=True):
     git_dirty: bool | None
     threads: int | None = None
     """Threads the cell's process was given."""
+    tools: dict[str, str | None] = {}
+    """Versions of the distributions that decide the runtime's speed."""
 
 
 class Samples(Record, frozen=True, kw_only=True):
@@ -184,8 +184,7 @@ class Result(Record, frozen=True, kw_only=True):
 
     def sealed(self) -> Result:
         """Return this record with its seal."""
-        bare = msgspec.structs.replace(self, seal="")
-        return msgspec.structs.replace(self, seal=hashlib.sha256(msgspec.json.encode(bare)).hexdigest())
+        return msgspec.structs.replace(self, seal=seal_of(msgspec.json.encode(self)))
 
 
 class Report(Record, frozen=True, kw_only=True):

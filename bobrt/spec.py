@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 Json = Any
 """A value JSON can hold; a recursive alias is more than msgspec decodes."""
@@ -120,9 +121,9 @@ class TaskCard(Frozen, frozen=True, kw_only=True):
 class Recipe(Frozen, frozen=True, kw_only=True):
     """How a backbone is fine-tuned. One recipe serves every backbone of a plan."""
 
-    epochs: int
-    lr: float
-    batch: int
+    epochs: Annotated[int, Meta(ge=1)]
+    lr: Annotated[float, Meta(gt=0)]
+    batch: Annotated[int, Meta(ge=1)]
     optimizer: str = "adamw"
     weight_decay: float = 0.05
     layer_decay: float | None = None
@@ -207,3 +208,12 @@ def digest(value: Json) -> str:
     """Return the first 16 hex digits of the sha256 of `value` as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def seal_of(record: bytes | str) -> str:
+    """Return the sha256, in hex, of a record's JSON with an empty `seal`.
+
+    Taken from what is written, so that keys another version added are under the seal too.
+    """
+    content = msgspec.json.decode(record, type=dict[str, Json])
+    return hashlib.sha256(msgspec.json.encode({**content, "seal": ""})).hexdigest()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -15,6 +16,8 @@ from bobrt.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from msgspec.inspect import Type
 
 T = TypeVar("T")
 
@@ -29,13 +32,12 @@ def read_text(path: Path, what: str) -> str:
         raise UsageError(f"{what} {path} cannot be read: {error}") from None
 
 
-def read_json(path: Path, kind: type[T], what: str) -> T:
-    """Decode a JSON file into `kind`; raise `UsageError` naming file and key if it is not one."""
-    text = read_text(path, what)
+def parse_json(text: str, kind: type[T], name: str) -> T:
+    """Decode JSON into `kind`; raise `UsageError` with `name` and the key if it is not one."""
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.DecodeError as error:
-        raise UsageError(f"{what} {path} is damaged: {_plain(str(error))}") from None
+        raise UsageError(f"{name} is damaged: {_plain(str(error))}") from None
 
 
 def read_toml(path: Path, kind: type[T], what: str) -> T:
@@ -48,23 +50,30 @@ def read_toml(path: Path, kind: type[T], what: str) -> T:
     try:
         return msgspec.convert(data, type=kind)
     except msgspec.ValidationError as error:
-        where = f"{path}{_at(text, _key(str(error)))}"
-        raise UsageError(f"{what} {where}: {_plain(str(error))}") from None
+        key = _key(str(error))
+        hint = _near(kind, key) if "unknown field" in str(error) else ""
+        raise UsageError(f"{what} {path}{_at(text, key)}: {_plain(str(error))}", hint) from None
 
 
 def line_of(text: str, key: str) -> int | None:
-    """Return the 1-based line on which a dotted TOML `key` is set, or None if none does."""
-    *tables, name = [re.sub(r"\[.*?\]", "", part) for part in key.split(".")]
-    table = ".".join(tables)
-    current = ""
+    """Return the 1-based line that sets a dotted TOML `key`, else its nearest table, or None."""
+    wanted = _parts(re.sub(r"\[.*?\]", "", key))
+    table: list[str] = []
+    best, line_number = 0, None
     for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line):
-            current = header[1]
-            if current == key or current.endswith(f".{name}"):
-                return number
-        elif current == table and re.match(rf"\s*[\"']?{re.escape(name)}[\"']?\s*=", line):
-            return number
-    return None
+        if header := re.match(r"\s*\[+([^\]]+)\]", line):
+            here = table = _parts(header[1])
+        elif assigned := re.match(r"\s*([\w.\"' -]+?)\s*=", line):
+            here = [*table, *_parts(assigned[1])]
+        else:
+            continue
+        if best < len(here) and here == wanted[: len(here)]:
+            best, line_number = len(here), number
+    return line_number
+
+
+def _parts(key: str) -> list[str]:
+    return [part.strip(" \t\"'") for part in key.split(".")]
 
 
 def _at(text: str, key: str) -> str:
@@ -80,6 +89,23 @@ def _key(message: str) -> str:
     if not field:
         return prefix
     return f"{prefix}.{field[1]}" if prefix else field[1]
+
+
+def _near(kind: type, key: str) -> str:
+    """Return the keys of `kind` that come closest to one it does not have, as a question."""
+    from msgspec.inspect import type_info  # noqa: PLC0415 - only for who mistyped
+
+    near = get_close_matches(key, _keys(type_info(kind)), n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def _keys(kind: Type) -> list[str]:
+    """Return the dotted keys of a record, those of its tables included."""
+    found = []
+    for part in getattr(kind, "types", [kind]):
+        for field in getattr(part, "fields", []):
+            found += [field.encode_name, *(f"{field.encode_name}.{key}" for key in _keys(field.type))]
+    return found
 
 
 def _plain(message: str) -> str:

@@ -67,7 +67,8 @@ def _tensors(graph: onnx.GraphProto) -> tuple[dict[str, list[int]], dict[str, in
         kind = info.type.tensor_type
         types[info.name] = kind.elem_type
         if kind.HasField("shape"):
-            shapes[info.name] = [side.dim_value for side in kind.shape.dim]
+            # With one image no side is 0: that is a length the inference could not work out.
+            shapes[info.name] = [side.dim_value or 1 for side in kind.shape.dim]
     return shapes, types
 
 

@@ -33,7 +33,7 @@ def load(path: Path) -> onnx.ModelProto:
     return model
 
 
-def card_of(model: onnx.ModelProto) -> FileCard | None:
+def card_of(model: onnx.ModelProto, path: Path) -> FileCard | None:
     """Return what the file says of itself, or None if bobrt did not write it."""
     text = {prop.key: prop.value for prop in model.metadata_props}.get("bobrt")
     if text is None:
@@ -41,12 +41,12 @@ def card_of(model: onnx.ModelProto) -> FileCard | None:
     try:
         return msgspec.json.decode(text, type=FileCard)
     except msgspec.DecodeError as error:
-        raise UsageError(f"the ONNX file's bobrt metadata is damaged: {error}") from None
+        raise UsageError(f"ONNX file {path} has damaged bobrt metadata: {error}") from None
 
 
 def require_card(model: onnx.ModelProto, path: Path) -> FileCard:
     """Return what the file says of itself; raise `UsageError` if bobrt did not write it."""
-    card = card_of(model)
+    card = card_of(model, path)
     if card is None:
         raise UsageError(f"ONNX file {path} carries no bobrt metadata", "export it with: bobrt export NAME")
     return card
@@ -82,7 +82,7 @@ def as_artifact(path: Path) -> Artifact:
     """
     model = load(path)
     shares = macs.shares(model)
-    card = card_of(model) or _foreign_card(model, path, shares)
+    card = card_of(model, path) or _foreign_card(model, path, shares)
     manifest = Manifest(
         stage="onnx",
         options={},

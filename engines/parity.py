@@ -50,7 +50,11 @@ def difference(got: NDArray[np.float32], want: NDArray[np.float32]) -> Differenc
 
 
 def require_fp32(
-    got: Mapping[str, NDArray[np.float32]], want: Mapping[str, NDArray[np.float32]], what: str
+    got: Mapping[str, NDArray[np.float32]],
+    want: Mapping[str, NDArray[np.float32]],
+    what: str,
+    *,
+    moving: bool = True,
 ) -> dict[str, float]:
     """Pass if every output agrees to fp32 accuracy; return the relative difference of each.
 
@@ -58,6 +62,7 @@ def require_fp32(
         got: Outputs of the file under test, `[n, k]` each, for at least two different images.
         want: Outputs of the reference, same names and shapes.
         what: The file, for the message.
+        moving: The reference must move with the image; False only where another file proves that.
 
     Raises:
         BobrtError: They differ, or the reference does not move with the image, so that
@@ -67,7 +72,7 @@ def require_fp32(
     relative = {}
     for name, reference in want.items():
         gap = difference(got[name], reference)
-        if gap.spread <= MOVES * max(gap.largest, TINY):
+        if moving and gap.spread <= MOVES * max(gap.largest, TINY):
             raise BobrtError(
                 f"parity of {what} proves nothing: output {name} is the same for every image "
                 f"(spread {gap.spread:.1e} at max |y| {gap.largest:.1e})",
@@ -78,5 +83,5 @@ def require_fp32(
                 f"{what} differs from PyTorch in {name}: max |diff| {gap.max_abs:.2e} at max |y| "
                 f"{gap.largest:.2e}, allowed {FP32_TOLERANCE:.0e} of it",
             )
-        relative[name] = gap.max_abs / gap.largest
+        relative[name] = gap.max_abs / max(gap.largest, TINY)
     return relative

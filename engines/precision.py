@@ -81,8 +81,9 @@ def make_int8_for_onnxruntime(job: Job) -> Produced:
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self, images: NDArray[np.uint8]) -> None:
+            size = CALIBRATION_BATCH if card.batch == "dynamic" else card.batch
             self._batches: Iterator[NDArray[np.uint8]] = iter(
-                np.array_split(images, len(images) // CALIBRATION_BATCH)
+                np.split(images, range(size, len(images), size))
             )
 
         def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
@@ -109,7 +110,9 @@ def make_int8_for_onnxruntime(job: Job) -> Produced:
 
 
 def calibration_images(card: FileCard) -> NDArray[np.uint8]:
-    """Return the task's calibration images at the model's size: the first of `train`, evenly spread.
+    """Return the task's calibration images at the model's size: of `train`, evenly spread.
+
+    A file with a batch of its own gets whole batches, the last one filled up from the start.
 
     Raises:
         BobrtError: The model answers no task, so there are no images it was trained on.
@@ -123,6 +126,8 @@ def calibration_images(card: FileCard) -> NDArray[np.uint8]:
     task = TASKS.get(card.task)
     split = data.load(task, "train")
     rows = np.linspace(0, len(split.ids) - 1, min(task.calibration_images, len(split.ids))).astype(int)
+    if card.batch != "dynamic":
+        rows = np.resize(rows, -(-len(rows) // card.batch) * card.batch)
     return resize([split.images[row] for row in rows], card.transform)
 
 

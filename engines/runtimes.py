@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Literal
 
+from bobrt.artifacts import version
 from bobrt.registry import Registry
 from bobrt.spec import Frozen, Placement, Precision
 from bobrt.system import no_driver
@@ -118,6 +119,11 @@ def cannot_run(runtime: Runtime) -> str:
     if runtime.runner is None:
         return f"this version builds {runtime.name} engines and does not yet run them"
     return ""
+
+
+def versions(runtime: Runtime) -> dict[str, str | None]:
+    """Return the versions of the distributions that decide a runtime's speed, null where absent."""
+    return {tool: version(tool) for tool in runtime.tools}
 
 
 def open_runner(runtime: Runtime, path: Path, threads: int) -> Runner:

@@ -74,7 +74,9 @@ def artifact_target(cell: Cell, checkpoint: Target) -> Target:
     runtime = RUNTIMES.get(cell.runtime)
     if cell.precision not in runtime.precisions:
         have = ", ".join(runtime.precisions)
-        raise UnsupportedError(f"{runtime.name} has no {cell.precision}: it takes {have}")
+        raise UnsupportedError(
+            f"{runtime.name} has no {cell.precision}: it takes {have}", "bobrt list runtimes"
+        )
     if runtime.artifact == "checkpoint":
         return checkpoint
     model = _at_precision(cell, onnx_target(cell, checkpoint), runtime)

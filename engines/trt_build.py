@@ -62,8 +62,10 @@ def build(trt: ModuleType, model: bytes, spec: EngineSpec, log: list[str]) -> by
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, _logger(trt, log))
     if not parser.parse(model):
-        first = parser.get_error(0).desc() if parser.num_errors else "no reason given"
-        raise BobrtError(f"{spec.runtime} cannot parse the file: {' '.join(first.split())}")
+        raise BobrtError(
+            f"{spec.runtime} cannot parse the file: {_first_error(parser)}",
+            "choose another runtime: bobrt list runtimes",
+        )
     config = builder.create_builder_config()
     # TensorRT allows TF32 unless told otherwise; fp32 here means fp32.
     set_flag = config.set_flag if spec.precision is Precision.TF32 else config.clear_flag
@@ -76,6 +78,14 @@ def build(trt: ModuleType, model: bytes, spec: EngineSpec, log: list[str]) -> by
         reason = next((line for line in reversed(log) if line.startswith("ERROR")), "no reason given")
         raise BobrtError(f"{spec.runtime} cannot build the file: {reason}")
     return bytes(plan)
+
+
+def _first_error(parser: Any) -> str:  # noqa: ANN401 - the library is untyped
+    if not parser.num_errors:
+        return "no reason given"
+    error = parser.get_error(0)
+    node = f"node {error.node_operator()}: " if error.node_operator() else ""
+    return node + " ".join(error.desc().split())
 
 
 def _network_flags(trt: ModuleType) -> int:

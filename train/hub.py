@@ -7,13 +7,15 @@ retries into one line within seconds.
 from __future__ import annotations
 
 import os
+import threading
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 
 from bobrt.errors import MachineError, UsageError
 
-PATIENCE_S = 4.0
-"""How long the hub may take to answer one request."""
+PATIENCE_S = 3.0
+"""How long an address of the hub may take to answer; all of them together have twice that."""
 
 _WITHOUT = "bobrt {verb} {name} --weights random, or --weights PATH for a local checkpoint"
 
@@ -44,17 +46,32 @@ def require_pretrained(name: str, timm_id: str, verb: str) -> None:
     url = hf_hub_url(repository, "config.json")
     headers = {"Authorization": f"Bearer {token}"} if (token := os.environ.get("HF_TOKEN")) else {}
     request = urllib.request.Request(url, method="HEAD", headers=headers)  # noqa: S310 - the hub's own address
-    try:
-        with urllib.request.urlopen(request, timeout=PATIENCE_S):  # noqa: S310
-            return
-    except urllib.error.HTTPError as error:
+    error = _ask(request)
+    if isinstance(error, urllib.error.HTTPError):
         if error.code in {401, 403, 404}:
-            raise UsageError(
-                f"the hub has no weights for {name}: {url} answered {error.code}", hint
-            ) from None
-        raise MachineError(f"the hub cannot serve {name}: {url} answered {error.code}", hint) from None
-    except (OSError, ValueError) as error:
+            raise UsageError(f"the hub has no weights for {name}: {url} answered {error.code}", hint)
+        raise MachineError(f"the hub cannot serve {name}: {url} answered {error.code}", hint)
+    if error:
         reason = getattr(error, "reason", error)
-        raise MachineError(
-            f"the hub cannot be reached for the weights of {name} ({url}: {reason})", hint
-        ) from None
+        raise MachineError(f"the hub cannot be reached for the weights of {name} ({url}: {reason})", hint)
+
+
+def _ask(request: urllib.request.Request) -> Exception | None:
+    """Return what went wrong with a request, or None.
+
+    A timeout of urllib's is for each address and each read, and none for the resolver: only
+    a thread of its own gives the whole request one.
+    """
+    answer: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S):  # noqa: S310
+                answer.append(None)
+        except (OSError, ValueError, HTTPException) as error:
+            answer.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(2 * PATIENCE_S)
+    return answer[0] if answer else TimeoutError("timed out")

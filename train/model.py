@@ -6,14 +6,16 @@ inside; `features` (timm's own pooled pre-logits) and, where there is a head, `l
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from timm.data import resolve_model_data_config
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from bobrt import __version__
@@ -21,6 +23,7 @@ from bobrt.errors import MachineError, UsageError
 from bobrt.spec import Backbone, FileCard, Protocol, Transform
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from bobrt.spec import TaskCard
@@ -53,6 +56,16 @@ class Model(nn.Module):  # type: ignore[misc]  # torch is too heavy to check our
     def outputs(self) -> list[str]:
         """Names of the outputs, in order."""
         return ["features", "logits"] if self.head or self.backbone.num_classes else ["features"]
+
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], float]:
+        """Return timm's layer of each parameter, the head last: what layer decay goes by."""
+        layers = group_parameters(self.backbone, self.backbone.group_matcher(coarse=coarse), reverse=True)
+        numbers = {f"backbone.{name}": layer for name, layer in layers.items()}
+        return lambda name: numbers.get(name, math.inf)
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters that timm keeps from weight decay."""
+        return {f"backbone.{name}" for name in getattr(self.backbone, "no_weight_decay", set)()}
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return `features [n, width]` and, where there is a head, `logits [n, classes]`.
@@ -147,7 +160,7 @@ def card_of(  # noqa: PLR0913, PLR0917 - one argument per field the caller decid
 def save(model: Model, card: FileCard, path: Path) -> None:
     """Write a checkpoint: the state dict, with the card in the header."""
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, path, metadata={"bobrt": msgspec.json.encode(card).decode()})
+    path.write_bytes(serialize(state, metadata={"bobrt": msgspec.json.encode(card).decode()}))
 
 
 def load(path: Path) -> tuple[Model, FileCard]:

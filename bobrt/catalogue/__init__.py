@@ -54,10 +54,10 @@ def backbone(name: str, where: str = "") -> Backbone:
         MachineError: It is not in the catalogue and timm is not installed to ask.
 
     """
-    entries = BACKBONES.all()
     name = ALIASES.get(name, name)
-    if name in entries:
-        return entries[name]
+    if entry := BACKBONES.find(name):
+        return entry
+    entries = BACKBONES.all()
     near = unknown("backbone", name, [*entries, *ALIASES], where)
     if version("timm") is None:
         if near.hint.startswith("did you mean"):

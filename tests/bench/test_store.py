@@ -1,0 +1,142 @@
+"""Records on disk: whole or not there, found out when touched, and never in each other's way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from bench import store
+from bobrt.errors import UsageError
+from bobrt.spec import Cell, Precision, Protocol, seal_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bobrt.result import Result
+
+Make = Callable[..., "Result"] if TYPE_CHECKING else None
+
+CELL = Cell(
+    backbone="a",
+    weights="random",
+    task="digits",
+    protocol=Protocol.FINETUNE,
+    runtime="ort-cpu",
+    precision=Precision.FP32,
+    batch="dynamic",
+    seed=0,
+)
+
+
+def test_a_record_is_read_as_it_was_written(make_result: Make, tmp_path: Path) -> None:
+    """Every field survives, and the seal is on it."""
+    result = make_result("a")
+    store.write(tmp_path / "x" / "r.json", result)
+    again = store.read(tmp_path / "x" / "r.json")
+    assert again == result.sealed()
+    assert len(again.seal) == 64
+
+
+def test_records_are_filed_by_machine_task_and_backbone(tmp_path: Path) -> None:
+    """A name with a slash stays one folder; a limited run and a cell without a task have places of their own."""
+    assert (
+        store.path_of(tmp_path, "box", CELL, None) == tmp_path / "box" / "digits" / "a" / f"{CELL.key}.json"
+    )
+    assert store.path_of(tmp_path, "box", CELL, 50).name == f"{CELL.key}-limit50.json"
+    published = msgspec.structs.replace(CELL, backbone="mylab/a", task="")
+    assert store.path_of(tmp_path, "box", published, None).parent == tmp_path / "box" / "no-task" / "mylab_a"
+
+
+def test_samples_stand_beside_the_record_and_are_named_by_hash(tmp_path: Path) -> None:
+    """The raw times are written whole, in nanoseconds and in order."""
+    samples = store.write_samples(tmp_path / "r.json", {"latency-1": np.array([3, 1, 2])})
+    path = tmp_path / samples.file
+    assert json.loads(path.read_text()) == {"schema": 1, "unit": "ns", "times": {"latency-1": [3, 1, 2]}}
+    assert samples.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def changed(**changes: Any) -> Callable[[dict[str, Any]], str]:
+    """Return a function that edits a record and leaves its seal."""
+    return lambda record: json.dumps(record | changes)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (changed(seconds=2.0), "was edited"),
+        (changed(caveats=["limited"]), "was edited"),
+        (changed(seal="0" * 64), "was edited"),
+        (changed(added_by_hand=1), "was edited"),
+        (changed(schema=2), "has schema 2; this bobrt reads 1"),
+        (changed(schema="one"), "is damaged: key 'schema'"),
+        (changed(state="splendid"), "is damaged: key 'state'"),
+        (lambda record: json.dumps({k: v for k, v in record.items() if k != "cell"}), "'cell' is missing"),
+        (lambda record: json.dumps(record)[:700], "is damaged"),
+        (lambda _: "", "is damaged"),
+        (lambda _: "[]", "is damaged"),
+        (lambda record: json.dumps(record).replace('"seconds": 1.0', '"seconds": NaN'), "is damaged"),
+    ],
+)
+def test_a_touched_record_is_named_and_never_used(
+    make_result: Make, tmp_path: Path, damage: Callable[[dict[str, Any]], str], words: str
+) -> None:
+    """Edited, truncated, of a newer schema or of a wrong type: the error names the file and what is wrong."""
+    path = tmp_path / "r.json"
+    store.write(path, make_result("a"))
+    text = damage(json.loads(path.read_text()))
+    path.write_text(text)
+    with pytest.raises(UsageError, match=words) as caught:
+        store.read(path)
+    assert str(path) in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_keys_of_a_later_version_are_let_pass(make_result: Make, tmp_path: Path) -> None:
+    """Within a schema keys may be added: a sealed record that has more of them is read."""
+    path = tmp_path / "r.json"
+    store.write(path, make_result("a"))
+    record = json.loads(path.read_text()) | {"energy": {"joules": 3}}
+    path.write_text(json.dumps(record | {"seal": seal_of(json.dumps(record))}))
+    assert store.read(path).cell.backbone == "a"
+
+
+def test_keys_an_earlier_version_did_not_have_are_not_held_against_it(
+    make_result: Make, tmp_path: Path
+) -> None:
+    """A record written before a key existed is not an edited one."""
+    path = tmp_path / "r.json"
+    store.write(path, make_result("a"))
+    record = json.loads(path.read_text())
+    del record["log"], record["system"]["tools"]
+    path.write_text(json.dumps(record | {"seal": seal_of(json.dumps(record))}))
+    assert store.read(path).system.tools == {}
+
+
+def test_reading_a_folder_names_what_is_damaged_and_uses_the_rest(make_result: Make, tmp_path: Path) -> None:
+    """One bad file costs one row; raw times, logs and half-written files are no records."""
+    store.write(tmp_path / "box" / "good.json", make_result("good"))
+    store.write(tmp_path / "box" / "bad.json", make_result("bad"))
+    (tmp_path / "box" / "bad.json").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "box" / "folder.json").mkdir()
+    store.write_samples(tmp_path / "box" / "good.json", {"latency-1": np.array([1])})
+    (tmp_path / "box" / ".good.json.x.tmp").write_text("{")
+    (tmp_path / "box" / ".hidden.json").write_text("{")
+    (tmp_path / "box" / "good.log").write_text("talk")
+    loaded = store.read_all(tmp_path)
+    assert [result.cell.backbone for result in loaded.results] == ["good"]
+    assert len(loaded.problems) == 2
+    assert str(tmp_path / "box" / "bad.json") in loaded.problems[0]
+    assert str(tmp_path / "box" / "folder.json") in loaded.problems[1]
+
+
+def test_an_empty_place_holds_nothing(tmp_path: Path) -> None:
+    """No folder, or a file where the folder should be, is no results and no error."""
+    (tmp_path / "file").write_text("x")
+    assert store.read_all(tmp_path / "none") == ([], [])
+    assert store.read_all(tmp_path / "file") == ([], [])

@@ -1,0 +1,128 @@
+"""A machine is identified by its hardware and driver alone; its versions stand beside."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from bobrt import __version__, system
+from bobrt.result import System
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def asked_anew() -> Iterator[None]:
+    """Forget what earlier tests learned of this machine, and what this one pretended."""
+    caches: list[Any] = [system.this_system, system._gpu, system.no_driver]
+    for cached in caches:
+        cached.cache_clear()
+    yield
+    for cached in caches:
+        cached.cache_clear()
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put an `nvidia-smi` with the given script on the path: a stand-in for a GPU."""
+
+    def put(script: str) -> None:
+        command = tmp_path / "nvidia-smi"
+        command.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        command.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        system._gpu.cache_clear()
+        system.this_system.cache_clear()
+
+    return put
+
+
+def test_this_machine_is_described() -> None:
+    """Hardware and versions are those of this machine and this environment."""
+    here = system.this_system()
+    assert here.cores == len(os.sched_getaffinity(0))
+    assert here.memory_gb > 0
+    assert here.python == platform.python_version()
+    assert here.bobrt == __version__
+    import onnxruntime  # noqa: PLC0415
+
+    assert here.onnxruntime == onnxruntime.__version__
+    assert msgspec.json.decode(msgspec.json.encode(here), type=System) == here
+
+
+def test_the_id_is_a_name_for_a_folder() -> None:
+    """Results are filed under it: small letters, digits and dashes, with the core count and a hash."""
+    here = system.this_system()
+    assert re.fullmatch(rf"[a-z0-9-]+-{here.cores}c-[0-9a-f]{{8}}", here.id)
+
+
+def test_the_id_does_not_change_with_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade keeps the machine's results together."""
+    before = system.this_system()
+    system.this_system.cache_clear()
+    monkeypatch.setattr(system, "version", lambda _: "99.0")
+    monkeypatch.setattr(system, "__version__", "99.0")
+    after = system.this_system()
+    assert (after.torch, after.bobrt) == ("99.0", "99.0")
+    assert after.id == before.id
+
+
+def test_a_gpu_and_its_driver_make_another_machine(nvidia_smi: Callable[[str], None]) -> None:
+    """The first GPU names the machine; a new driver is a new machine."""
+    cpu = system.this_system().id
+    nvidia_smi('echo "NVIDIA RTX 4090, 570.1"; echo "NVIDIA RTX 3090, 570.1"')
+    old = system.this_system()
+    assert (old.gpu, old.driver) == ("NVIDIA RTX 4090", "570.1")
+    assert old.id.startswith("nvidia-rtx-4090-")
+    nvidia_smi('echo "NVIDIA RTX 4090, 580.2"')
+    new = system.this_system()
+    assert len({cpu, old.id, new.id}) == 3
+
+
+@pytest.mark.parametrize("script", ["exit 9", "exit 0", "echo 'no devices were found'; exit 6"])
+def test_an_nvidia_smi_that_finds_nothing_is_no_gpu(nvidia_smi: Callable[[str], None], script: str) -> None:
+    """A driver in trouble, or one without a GPU, does not end a run."""
+    nvidia_smi(script)
+    assert (system.this_system().gpu, system.this_system().driver) == (None, None)
+    assert system.no_driver()
+
+
+def test_without_nvidia_smi_there_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why no GPU can be used is one sentence."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert re.match(r"no NVIDIA (driver|GPU) .*on this machine", system.no_driver())
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="asks git about a repository")
+def test_the_commit_is_that_of_the_source_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commit and changes are read from the tree bobrt runs from; installed without one, they are null."""
+    source = tmp_path / "bobrt" / "system.py"
+    source.parent.mkdir()
+    source.write_text("", encoding="utf-8")
+    monkeypatch.setattr(system, "__file__", str(source))
+    assert system._git() == (None, None)
+
+    def git(*args: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run(["git", *who, *args], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init", "--quiet")
+    assert system._git() == (None, None)
+    git("add", ".")
+    git("commit", "--quiet", "-m", "first")
+    commit = git("rev-parse", "HEAD")
+    assert system._git() == (commit, False)
+    (tmp_path / "notes").write_text("not of the tree", encoding="utf-8")
+    assert system._git() == (commit, False)
+    source.write_text("# changed", encoding="utf-8")
+    assert system._git() == (commit, True)
