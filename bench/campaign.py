@@ -60,6 +60,8 @@ class Campaign:
         """
         decisions = [self._desk.decide(question) for question in questions]
         _require_any(decisions)
+        for again in dict.fromkeys(decision.again for decision in decisions if decision.again):
+            self._progress.done(f"to do again: {again}")
         for index, decision in enumerate(decisions):
             label = f"[{index + 1:{len(str(len(decisions)))}}/{len(decisions)}] {decision.question.cell}"
             if decision.make and not any(_siblings(d, decision) for d in decisions[:index]):

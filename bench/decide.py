@@ -44,6 +44,8 @@ class Decision(NamedTuple):
     """Files that are missing on the way to it, sources first."""
     hint: str = ""
     """What would change it, where something would."""
+    again: str = ""
+    """Why it is done again, where something was done before: a damaged file, other tools, a failure."""
 
 
 class Desk:
@@ -80,9 +82,10 @@ class Desk:
         stale = why if artifact is None else self._stale(question, artifact, unable)
         if not stale:
             return Decision(question, "done", "")
+        again = "" if stale.startswith("no ") else stale
         if unable:
-            return Decision(question, "unsupported", unable, missing)
-        return Decision(question, "run", stale, missing)
+            return Decision(question, "unsupported", unable, missing, again=again)
+        return Decision(question, "run", stale, missing, again=again)
 
     def order(self, question: Question) -> CellOrder:
         """Return what the process that measures a cell is told. Its files must exist."""

@@ -48,6 +48,11 @@ def make(shop: Workshop, target: Target, limits: Limits, progress: Progress) -> 
         BobrtError: A tool is missing or a stage failed; the message is its own.
 
     """
+    artifact, why = shop.look(target)
+    if artifact is not None:
+        return artifact
+    if not why.startswith("no "):
+        progress.done(f"to do again: {why}")
     missing = [step for step in target.chain() if shop.find(step) is None]
     for step in missing:
         shop.require_tools(step.stage)

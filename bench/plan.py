@@ -32,8 +32,8 @@ Axis = Annotated[tuple[Count | Literal["dynamic"], ...], Meta(min_length=1)]
 class Windows(Frozen, frozen=True, kw_only=True):
     """How long each row is timed."""
 
-    warmup_s: Annotated[float, Meta(ge=0)] = 1.0
-    min_s: Positive = 3.0
+    warmup_s: Annotated[float, Meta(ge=0, lt=86400)] = 1.0
+    min_s: Annotated[float, Meta(gt=0, lt=86400)] = 3.0
     min_n: Count = 100
     throughput_batches: tuple[Count, ...] = (32,)
 

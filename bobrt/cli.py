@@ -6,29 +6,33 @@ user can do wrong ends in one line, a hint and an exit code.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 import traceback
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import msgspec
 import typer
 from typer.exceptions import TyperException
 
 from bobrt import __version__, config, console
-from bobrt.errors import BobrtError, ErrorKind, ExitCode, NothingMatchedError, UsageError, unknown
+from bobrt.errors import (
+    BobrtError,
+    ErrorKind,
+    ExitCode,
+    MachineError,
+    NothingMatchedError,
+)
 
 if TYPE_CHECKING:
     from bench.decide import Decision
     from bench.plan import Plan, Question
     from bench.store import Loaded
     from bobrt.result import Result
-    from bobrt.spec import Batch
-
-Word = TypeVar("Word", bound=StrEnum)
 
 app = typer.Typer(
     name="bobrt",
@@ -95,9 +99,10 @@ def train(
 ) -> None:
     """Adapt a backbone to a task by the plan's recipe: a checkpoint."""
     from bench import plan as plans
+    from bobrt import flags
 
     chosen = plans.load(plan)
-    question = _question(backbone, task or chosen.tasks[0], "ort-cpu", "fp32", "dynamic", weights, seed)
+    question = flags.question(backbone, task or chosen.tasks[0], "ort-cpu", "fp32", "dynamic", weights, seed)
     _made(backbone, chosen, question, "train", output, json=json)
 
 
@@ -114,8 +119,9 @@ def export(
 ) -> None:
     """Export a backbone to ONNX: fine-tuned on --task, or as it is published."""
     from bench import plan as plans
+    from bobrt import flags
 
-    question = _question(backbone, task or "", "ort-cpu", "fp32", batch, weights, seed)
+    question = flags.question(backbone, task or "", "ort-cpu", "fp32", batch, weights, seed)
     _made(backbone, plans.load(plan), question, "export", output, json=json)
 
 
@@ -134,8 +140,9 @@ def build(
 ) -> None:
     """Build the file a runtime runs at a precision: an ONNX file or a TensorRT engine."""
     from bench import plan as plans
+    from bobrt import flags
 
-    question = _question(backbone, task or "", runtime, precision, batch, weights, seed)
+    question = flags.question(backbone, task or "", runtime, precision, batch, weights, seed)
     _made(backbone, plans.load(plan), question, "build", output, json=json)
 
 
@@ -162,21 +169,19 @@ def bench(
     """Measure accuracy and speed of the same files, and rank them. Without a name: the default plan."""
     from bench import campaign, decide, report, store
     from bench import plan as plans
+    from bobrt import flags
     from bobrt.paths import check_writable
 
     names = backbones or []
     files = [Path(name) for name in names if name.endswith(".onnx")]
-    flags = {"backbones": [n for n in names if not n.endswith(".onnx")], "tasks": task, "protocols": protocol}
-    flags |= {
-        "runtimes": runtime,
-        "precisions": precision,
-        "weights": weights,
-        "batches": batch,
-        "seeds": seed,
-    }
-    chosen = plans.load(plan, {key: _list(key, value) for key, value in flags.items() if value})
-    questions = [] if files and not flags["backbones"] else plans.questions(chosen)
-    questions += [_file_question(file, task, runtime) for file in files]
+    typed = {"backbones": [name for name in names if not name.endswith(".onnx")], "tasks": task}
+    typed |= {"protocols": protocol, "runtimes": runtime, "precisions": precision}
+    typed |= {"weights": weights, "batches": batch, "seeds": seed}
+    changes = flags.changes_of(typed)
+    chosen = plans.load(plan, changes)
+    questions = flags.file_questions(files, changes)
+    if "backbones" in changes or not files:
+        questions += plans.questions(chosen)
     if not questions:
         raise NothingMatchedError("the plan has no cell", "bobrt bench --dry-run")
     settings = config.load(results=results)
@@ -271,34 +276,6 @@ def main() -> NoReturn:
     sys.exit(code if isinstance(code, int) else ExitCode.OK)
 
 
-def _question(
-    name: str, task: str, runtime: str, precision: str, batch: str, weights: str, seed: int
-) -> Question:
-    """Return the one cell a verb is about, having said what the backbone's name stands for."""
-    from bench.plan import Question, weights_of
-    from bobrt.catalogue import TASKS, backbone
-    from bobrt.spec import Cell, Precision, Protocol
-    from engines.runtimes import RUNTIMES
-
-    found = backbone(name)
-    if found.name != name:
-        console.note(f"{name} is {found.name}")
-    if not task:
-        console.note("no --task: the backbone as it is published, with its own classifier if it has one")
-    identity, path = weights_of(weights)
-    cell = Cell(
-        backbone=found.name,
-        weights=identity,
-        task=TASKS.get(task).name if task else "",
-        protocol=Protocol.FINETUNE if task else Protocol.PUBLISHED,
-        runtime=RUNTIMES.get(runtime).name,
-        precision=_word("precision", precision, Precision),
-        batch=_batch(batch),
-        seed=seed,
-    )
-    return Question(cell, path)
-
-
 def _made(name: str, plan: Plan, question: Question, verb: str, output: Path | None, *, json: bool) -> None:
     """Make a verb's file, unless it is there, and print where it is."""
     from bench import files
@@ -334,32 +311,6 @@ def _made(name: str, plan: Plan, question: Question, verb: str, output: Path | N
         console.data(str(path))
 
 
-def _file_question(path: Path, task: list[str] | None, runtime: list[str] | None) -> Question:
-    """Return the cell of an ONNX file made elsewhere."""
-    from bench.plan import Question
-    from bobrt.catalogue import TASKS
-    from bobrt.spec import Cell, FileCard
-    from engines import onnx_file
-    from engines.runtimes import RUNTIMES
-
-    artifact = onnx_file.as_artifact(path)
-    card = msgspec.convert(artifact.manifest.detail["card"], type=FileCard)
-    if task:
-        card = msgspec.structs.replace(card, task=TASKS.get(task[0]).name)
-        artifact.manifest.detail["card"] = msgspec.to_builtins(card)
-    cell = Cell(
-        backbone=card.backbone.name,
-        weights=card.weights,
-        task=card.task,
-        protocol=card.protocol,
-        runtime=RUNTIMES.get(runtime[0] if runtime else "ort-cpu").name,
-        precision=card.precision,
-        batch=card.batch,
-        seed=card.seed,
-    )
-    return Question(cell, file=artifact)
-
-
 def _show_plan(decisions: list[Decision], *, json: bool) -> None:
     """Print what would become of each cell, and why."""
     if json:
@@ -368,13 +319,22 @@ def _show_plan(decisions: list[Decision], *, json: bool) -> None:
                 "cell": {**msgspec.to_builtins(d.question.cell), "key": d.question.cell.key},
                 "action": d.action,
                 "reason": d.reason,
+                "again": d.again,
                 "make": [target.stage for target in d.make],
             }
             for d in decisions
         ]
         _print_json({"plan": plan})
         return
-    rows = [[str(d.question.cell), d.action, ", ".join(t.stage for t in d.make), d.reason] for d in decisions]
+    rows = [
+        [
+            str(d.question.cell),
+            d.action,
+            ", ".join(target.stage for target in d.make),
+            "; ".join(dict.fromkeys(why for why in (d.reason, d.again) if why)),
+        ]
+        for d in decisions
+    ]
     console.table(console.Table(["cell", "action", "makes", "why"], rows, spare=(2,)))
     counts = {
         action: sum(d.action == action for d in decisions)
@@ -388,48 +348,6 @@ def _read_results(loaded: Loaded) -> list[Result]:
     for problem in loaded.problems:
         console.warn(f"{problem}; left out")
     return loaded.results
-
-
-def _list(key: str, values: list[str]) -> tuple[Any, ...]:
-    """Return a flag's values, split at commas, as the plan's key of the same name holds them."""
-    words = [word.strip() for value in values for word in value.split(",") if word.strip()]
-    if not words:
-        raise UsageError(f"--{key.removesuffix('s')} is empty", "bobrt bench --help")
-    if key == "batches":
-        return tuple(_batch(word) for word in words)
-    if key == "seeds":
-        return tuple(_seed(word) for word in words)
-    return tuple(words)
-
-
-def _batch(text: str) -> Batch:
-    if text == "dynamic":
-        return "dynamic"
-    number = _number("batch", text, "a number from 1, or dynamic")
-    if number < 1:
-        raise UsageError(f"--batch {text} is too small", "a number from 1, or dynamic")
-    return number
-
-
-def _seed(text: str) -> int:
-    number = _number("seed", text)
-    if number < 0:
-        raise UsageError(f"--seed {text} is below 0", "a whole number from 0")
-    return number
-
-
-def _number(flag: str, text: str, hint: str = "a whole number") -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError(f"--{flag} {text!r} is not a number", hint) from None
-
-
-def _word(kind: str, text: str, words: type[Word]) -> Word:
-    try:
-        return words(text)
-    except ValueError:
-        raise unknown(kind, text, [str(word) for word in words]) from None
 
 
 def _near(message: str, hint: str) -> str:
@@ -450,6 +368,7 @@ def _print_json(content: dict[str, Any]) -> None:
 
 def _fail(kind: ErrorKind, message: str, hint: str, code: ExitCode, *, as_json: bool) -> NoReturn:
     if as_json:
-        _print_json({"error": {"kind": kind, "message": message, "hint": hint}})
+        with contextlib.suppress(MachineError):  # stdout is full; stderr says what went wrong before
+            _print_json({"error": {"kind": kind, "message": message, "hint": hint}})
     console.error(message, hint)
     sys.exit(code)

@@ -84,7 +84,8 @@ def lock(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None
         held.acquire()
     except OSError as error:
         raise MachineError(
-            f"cannot keep locks in {folder}: {error.strerror or error}", "set TMPDIR to a folder you can write"
+            f"cannot keep locks in {folder}: {error.strerror or error}",
+            "set TMPDIR to a folder you can write",
         ) from error
     try:
         yield

@@ -52,7 +52,7 @@ def require_pretrained(name: str, timm_id: str, verb: str) -> None:
             raise UsageError(f"the hub has no weights for {name}: {url} answered {error.code}", hint)
         raise MachineError(f"the hub cannot serve {name}: {url} answered {error.code}", hint)
     if error:
-        reason = getattr(error, "reason", error)
+        reason = " ".join(str(getattr(error, "reason", error)).split())
         raise MachineError(f"the hub cannot be reached for the weights of {name} ({url}: {reason})", hint)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bobrt.result import Result
 
-Make = Callable[..., "Result"] if TYPE_CHECKING else None
+    Make = Callable[..., Result]
 
 CELL = Cell(
     backbone="a",
@@ -44,7 +44,7 @@ def test_a_record_is_read_as_it_was_written(make_result: Make, tmp_path: Path) -
 
 
 def test_records_are_filed_by_machine_task_and_backbone(tmp_path: Path) -> None:
-    """A name with a slash stays one folder; a limited run and a cell without a task have places of their own."""
+    """A name with a slash stays one folder; so do limited runs and cells without a task."""
     assert (
         store.path_of(tmp_path, "box", CELL, None) == tmp_path / "box" / "digits" / "a" / f"{CELL.key}.json"
     )

@@ -60,8 +60,8 @@ def test_a_list_is_a_table_for_people(bobrt: Callable[..., Ran], what: str) -> N
     assert "None" not in ran.out
 
 
-def test_backbones_come_first() -> None:
-    """Aliases stand beside the entry they mean."""
+def test_aliases_stand_beside_the_entry_they_mean() -> None:
+    """Who reads the list can type the short word."""
     entries = {entry["name"]: entry for entry in listing.backbones()}
     for alias, name in ALIASES.items():
         assert alias in entries[name]["alias"].split(", ")

@@ -113,8 +113,10 @@ def test_the_commit_is_that_of_the_source_tree(tmp_path: Path, monkeypatch: pyte
 
     def git(*args: str) -> str:
         who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        done = subprocess.run(["git", *who, *args], cwd=tmp_path, check=True, capture_output=True, text=True)
-        return done.stdout.strip()
+        command = [str(shutil.which("git")), *who, *args]
+        return subprocess.run(
+            command, cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout.strip()
 
     git("init", "--quiet")
     assert system._git() == (None, None)

@@ -1,0 +1,136 @@
+"""From what was typed to the cells it asks for. Words that exist nowhere end here, with the nearest ones."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from itertools import product
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from bench.plan import Question, weights_of
+from bobrt import console
+from bobrt.catalogue import TASKS, backbone
+from bobrt.errors import UsageError, unknown
+from bobrt.spec import Batch, Cell, FileCard, Precision, Protocol
+from engines import onnx_file
+from engines.runtimes import RUNTIMES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+Word = TypeVar("Word", bound=StrEnum)
+
+SAID_BY_A_FILE = ("protocols", "precisions", "weights", "batches", "seeds")
+"""Keys of a plan that a model file answers itself."""
+
+
+def question(  # noqa: PLR0913, PLR0917 - the flags of a verb
+    name: str, task: str, runtime: str, precision: str, batch: str, weights: str, seed: int
+) -> Question:
+    """Return the one cell a verb is about, having said what the backbone's name stands for."""
+    found = backbone(name)
+    if found.name != name:
+        console.note(f"{name} is {found.name}")
+    if not task:
+        console.note("no --task: the backbone as it is published, with its own classifier if it has one")
+    identity, path = weights_of(weights)
+    cell = Cell(
+        backbone=found.name,
+        weights=identity,
+        task=TASKS.get(task).name if task else "",
+        protocol=Protocol.FINETUNE if task else Protocol.PUBLISHED,
+        runtime=RUNTIMES.get(runtime).name,
+        precision=_word("precision", precision, Precision),
+        batch=_batch(batch),
+        seed=seed,
+    )
+    return Question(cell, path)
+
+
+def file_questions(files: Sequence[Path], changes: Mapping[str, Any]) -> list[Question]:
+    """Return the cells of ONNX files made elsewhere, for every runtime and task that was named.
+
+    Args:
+        files: The model files.
+        changes: What was typed, as `changes_of` returns it.
+
+    Raises:
+        UsageError: A file is damaged, or something was typed that the file itself says.
+
+    """
+    if files and (said := [key for key in SAID_BY_A_FILE if key in changes]):
+        flag = said[0].removesuffix("es" if said[0] == "batches" else "s")
+        raise UsageError(f"--{flag} is said by a model file itself", f"bobrt bench {files[0]}")
+    return [
+        _file_question(file, task, runtime)
+        for file in files
+        for task, runtime in product(changes.get("tasks", ("",)), changes.get("runtimes", ("ort-cpu",)))
+    ]
+
+
+def changes_of(typed: Mapping[str, list[str] | None]) -> dict[str, Any]:
+    """Return the plan's keys that flags replace, as the plan holds them."""
+    return {key: _values(key, words) for key, words in typed.items() if words}
+
+
+def _file_question(path: Path, task: str, runtime: str) -> Question:
+    artifact = onnx_file.as_artifact(path)
+    card = msgspec.convert(artifact.manifest.detail["card"], type=FileCard)
+    if task:
+        card = msgspec.structs.replace(card, task=TASKS.get(task).name)
+        artifact.manifest.detail["card"] = msgspec.to_builtins(card)
+    cell = Cell(
+        backbone=card.backbone.name,
+        weights=card.weights,
+        task=card.task,
+        protocol=card.protocol,
+        runtime=RUNTIMES.get(runtime).name,
+        precision=card.precision,
+        batch=card.batch,
+        seed=card.seed,
+    )
+    return Question(cell, file=artifact)
+
+
+def _values(key: str, typed: list[str]) -> tuple[Any, ...]:
+    """Return a flag's values, split at commas."""
+    words = [word.strip() for value in typed for word in value.split(",") if word.strip()]
+    if not words:
+        raise UsageError(f"--{key.removesuffix('s')} is empty", "bobrt bench --help")
+    if key == "batches":
+        return tuple(_batch(word) for word in words)
+    if key == "seeds":
+        return tuple(_seed(word) for word in words)
+    return tuple(words)
+
+
+def _batch(text: str) -> Batch:
+    if text == "dynamic":
+        return "dynamic"
+    number = _number("batch", text, "a number from 1, or dynamic")
+    if number < 1:
+        raise UsageError(f"--batch {text} is too small", "a number from 1, or dynamic")
+    return number
+
+
+def _seed(text: str) -> int:
+    number = _number("seed", text)
+    if number < 0:
+        raise UsageError(f"--seed {text} is below 0", "a whole number from 0")
+    return number
+
+
+def _number(flag: str, text: str, hint: str = "a whole number") -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--{flag} {text!r} is not a number", hint) from None
+
+
+def _word(kind: str, text: str, words: type[Word]) -> Word:
+    try:
+        return words(text)
+    except ValueError:
+        raise unknown(kind, text, [str(word) for word in words]) from None

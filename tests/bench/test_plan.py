@@ -1,0 +1,192 @@
+"""Plans: what is asked, each cell once; and what is wrong with a plan, in one line."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+from support import TINY
+
+from bench import plan as plans
+from bobrt.catalogue import backbone
+from bobrt.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def asked(path: Path | str, **changes: object) -> list[str]:
+    """Return every cell of a plan in words."""
+    return [str(question.cell) for question in plans.questions(plans.load(str(path), changes))]
+
+
+def test_lists_are_crossed_and_the_reference_comes_first() -> None:
+    """The tiny plan asks for its reference and every runtime at every precision."""
+    assert asked(TINY) == [
+        "test_resnet digits torch fp32",
+        "test_resnet digits ort-cpu fp32",
+        "test_resnet digits ort-cpu fp16",
+        "test_resnet digits ort-cpu int8",
+        "test_resnet digits tensorrt-rtx fp32",
+        "test_resnet digits tensorrt-rtx fp16",
+        "test_resnet digits tensorrt-rtx int8",
+    ]
+
+
+def test_default_plan_asks_five_backbones_from_five_families() -> None:
+    """Each family with its reference, at three precisions in two runtimes, from random weights."""
+    chosen = plans.load("quick")
+    cells = [question.cell for question in plans.questions(chosen)]
+    assert "quick" in plans.bundled()
+    assert len({backbone(name).family for name in chosen.backbones}) == 5
+    assert len(cells) == 5 * (1 + 2 * 3)
+    assert {cell.weights for cell in cells} == {"random"}
+    assert len({cell.key for cell in cells}) == len(cells)
+
+
+def test_cells_of_one_checkpoint_stand_side_by_side() -> None:
+    """All that one training feeds comes before the next training."""
+    cells = [
+        question.cell
+        for question in plans.questions(plans.load(str(TINY), {"seeds": (0, 1), "precisions": ("fp32",)}))
+    ]
+    assert [(cell.seed, cell.runtime) for cell in cells] == [
+        (seed, runtime) for seed in (0, 1) for runtime in ("torch", "ort-cpu", "tensorrt-rtx")
+    ]
+
+
+def test_a_cell_that_is_asked_twice_is_answered_once() -> None:
+    """Repeated names, aliases of one name, and a reference that is also asked for give one cell each."""
+    assert asked(
+        TINY, backbones=("resnet", "resnet50.a1_in1k"), runtimes=("torch",), precisions=("fp32",)
+    ) == ["resnet50.a1_in1k digits torch fp32"]
+
+
+def test_flags_replace_keys_of_the_plan() -> None:
+    """A flag's list takes the place of the plan's, and the rest stays."""
+    assert asked(TINY, runtimes=("ort-cpu",), precisions=("fp16",), batches=(1, "dynamic"), seeds=(3,)) == [
+        "test_resnet digits torch fp32 seed 3",
+        "test_resnet digits ort-cpu fp16 batch 1 seed 3",
+        "test_resnet digits ort-cpu fp16 seed 3",
+    ]
+
+
+def test_without_a_reference_only_what_is_listed_is_asked(plan: Callable[..., Path]) -> None:
+    """`reference = false` takes the PyTorch row away."""
+    path = plan(reference=False, runtimes=["ort-cpu"], precisions=["fp32"])
+    assert asked(path) == ["test_resnet digits ort-cpu fp32"]
+
+
+def test_a_local_checkpoint_is_named_by_its_bytes(tmp_path: Path) -> None:
+    """The same file under another name is the same question; other bytes are another one."""
+    first, again = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    first.write_bytes(b"weights")
+    again.write_bytes(b"weights")
+    assert plans.weights_of(str(first)) == (f"file:{hashlib.sha256(b'weights').hexdigest()}", first)
+    assert plans.weights_of(str(first))[0] == plans.weights_of(str(again))[0]
+    again.write_bytes(b"weight")
+    assert plans.weights_of(str(first))[0] != plans.weights_of(str(again))[0]
+
+
+GOOD = TINY.read_text()
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "line", "words", "hint"),
+    [
+        ("runtimes =", "runtime =", 6, "unknown key 'runtime'", "did you mean runtimes"),
+        ("min_n =", "min_m =", 15, "unknown key 'timing.min_m'", "did you mean timing.min_"),
+        ("epochs = 1", 'epochs = "one"', 9, "key 'finetune.epochs': Expected `int`, got `str`", ""),
+        ("epochs = 1", "epochs = 0", 9, "key 'finetune.epochs': Expected `int` >= 1", ""),
+        ('["test_resnet"]', '"test_resnet"', 3, "key 'backbones': Expected `array`, got `str`", ""),
+        ('["test_resnet"]', '["test_resnet", 3]', 3, "key 'backbones[1]'", ""),
+        (
+            '["fp32", "fp16", "int8"]',
+            "[]",
+            7,
+            "key 'precisions': Expected a list with at least one entry",
+            "",
+        ),
+        ("throughput_batches = [8]", "throughput_batches = [0]", 16, "'timing.throughput_batches[0]'", ""),
+        ("min_s = 0.1", "min_s = -1", 14, "key 'timing.min_s': Expected `float` > 0.0", ""),
+        ("min_s = 0.1", "min_s = inf", 14, "key 'timing.min_s': Expected `float` <", ""),
+        ("warmup_s = 0.1", "warmup_s = nan", 13, "key 'timing.warmup_s'", ""),
+        ('weights = ["random"]', "seeds = [-1]", 5, "key 'seeds[0]': Expected `int` >= 0", ""),
+        ('weights = ["random"]', "batches = [0]", 5, "key 'batches[0]'", ""),
+        ('weights = ["random"]', 'batches = ["free"]', 5, "key 'batches[0]'", ""),
+        ('"test_resnet"', '"test_resnt"', 3, "unknown backbone 'test_resnt'", "did you mean test_resnet"),
+        ('"digits"', '"digit"', 4, "unknown task 'digit'", "did you mean digits"),
+        ('"ort-cpu"', '"ort-cup"', 6, "unknown runtime 'ort-cup'", "did you mean ort-cpu"),
+        ('"fp16"', '"fp61"', 7, "unknown precision 'fp61'", "did you mean fp16"),
+        (
+            'weights = ["random"]',
+            'protocols = ["finetun"]',
+            5,
+            "unknown protocol 'finetun'",
+            "did you mean finetune",
+        ),
+    ],
+)
+def test_a_wrong_plan_is_named_with_key_and_line(  # noqa: PLR0913, PLR0917 - what is wrong, and what is said
+    tmp_path: Path, was: str, becomes: str, line: int, words: str, hint: str
+) -> None:
+    """The error gives file, line, key and what is wrong with it; a misspelling gets its neighbour."""
+    assert GOOD.count(was) == 1
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD.replace(was, becomes))
+    with pytest.raises(UsageError) as caught:
+        plans.load(str(path))
+    assert f"plan {path}, line {line}" in caught.value.message
+    assert words in caught.value.message
+    assert hint in caught.value.hint
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"backbones = [", "is not TOML: Invalid value (at end of document)"),
+        (b"tasks = ['digits']\nbackbones == 3", "is not TOML: Invalid value (at line 2, column 12)"),
+        (b"\xff\xfe", "cannot be read: 'utf-8' codec"),
+        (b"", "key 'backbones' is missing"),
+        (GOOD.replace("[finetune]", "[finetuned]").encode(), "line 8: unknown key 'finetuned'"),
+        (GOOD[: GOOD.index("[finetune]")].encode(), "fine-tunes and has no [finetune] table"),
+        (GOOD.replace("lr = 3e-3\n", "").encode(), "line 8: key 'finetune.lr' is missing"),
+    ],
+    ids=["cut off", "no value", "not text", "empty", "table misspelt", "no recipe", "half a recipe"],
+)
+def test_a_file_that_is_no_plan_is_named(tmp_path: Path, text: bytes, words: str) -> None:
+    """Whatever the bytes, the answer is one line with the file in it."""
+    path = tmp_path / "mine.toml"
+    path.write_bytes(text)
+    with pytest.raises(UsageError) as caught:
+        plans.load(str(path))
+    assert f"plan {path}" in caught.value.message
+    assert words in caught.value.message
+
+
+def test_a_plan_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """A missing file, a folder and a misspelt bundled name each get their own line."""
+    with pytest.raises(UsageError, match=r"none\.toml does not exist"):
+        plans.load(str(tmp_path / "none.toml"))
+    with pytest.raises(UsageError, match=r"cannot be read: .*directory"):
+        plans.load(str(tmp_path))
+    with pytest.raises(UsageError, match="unknown plan 'quik'") as caught:
+        plans.load("quik")
+    assert "did you mean quick" in caught.value.hint
+
+
+def test_a_flags_mistake_is_not_blamed_on_the_plan() -> None:
+    """A wrong name that came from the command line is told without the plan's file and line."""
+    with pytest.raises(UsageError) as caught:
+        plans.load(str(TINY), {"precisions": ("fp61",)})
+    assert caught.value.message == "unknown precision 'fp61'"
+
+
+def test_weights_that_are_no_file_are_named() -> None:
+    """Neither of the two words nor a file: the two words are the hint."""
+    with pytest.raises(UsageError, match=r"'randm' are no file") as caught:
+        plans.questions(plans.load(str(TINY), {"weights": ("randm",)}))
+    assert "did you mean random" in caught.value.hint

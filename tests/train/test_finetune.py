@@ -1,0 +1,278 @@
+"""Training: the same bits from the same command, whatever comes between."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from support import BOBRT, TINY, Workspace, environment
+
+from bobrt import data
+from bobrt.artifacts import Artifact, Target, Workshop
+from bobrt.catalogue import TASKS
+from bobrt.data.resize import resize
+from bobrt.errors import UsageError
+from train import finetune, model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TWO = {"epochs": 2}
+
+
+def tiny(folder: Path, **recipe: object) -> Path:
+    """Write the tiny plan with another recipe."""
+    text = TINY.read_text(encoding="utf-8")
+    for key, value in recipe.items():
+        text = re.sub(rf"^{key} = .*$", f"{key} = {value}", text, flags=re.MULTILINE)
+    path = folder / "plan.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def trained_by_command(space: Workspace, plan: Path) -> dict[str, Any]:
+    """Train through the command line; return the manifest."""
+    done = space.bobrt(*command(plan), timeout=600)
+    assert done.code == 0, done.err
+    manifest: dict[str, Any] = json.loads(done.out)["artifact"]
+    return manifest
+
+
+def command(plan: Path) -> list[str | Path]:
+    return ["train", "test_resnet", "--weights", "random", "--plan", plan, "--json"]
+
+
+def space(folder: Path) -> Workspace:
+    return Workspace(folder / "cache", folder / "results")
+
+
+def test_the_same_command_twice_gives_the_same_checkpoint(tmp_path: Path) -> None:
+    """Two runs with nothing in common but the command end with one sha256."""
+    first, second = (trained_by_command(space(tmp_path / name), TINY) for name in ("one", "two"))
+
+    assert first["path"] != second["path"]
+    assert first["sha256"] == second["sha256"]
+
+
+def test_a_training_killed_with_9_goes_on_to_the_same_checkpoint(tmp_path: Path) -> None:
+    """Killed after an epoch and asked for again, it starts behind that epoch and ends with the same bits."""
+    plan = tiny(tmp_path, epochs=3)
+    whole = trained_by_command(space(tmp_path / "whole"), plan)
+    broken = space(tmp_path / "broken")
+    run = subprocess.Popen(
+        [str(BOBRT), *map(str, command(plan))],
+        env=environment(broken.env()),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not list(broken.cache.glob("checkpoint/*.partial/resume.pt")):
+        assert run.poll() is None, "it ended before its first epoch was kept"
+        time.sleep(0.01)
+    run.kill()
+    assert run.wait() == -signal.SIGKILL
+    assert not list(broken.cache.glob("checkpoint/*/manifest.json"))
+
+    again = trained_by_command(broken, plan)
+
+    assert whole["detail"]["resumed_at"] == 0
+    assert 0 < again["detail"]["resumed_at"] < 3
+    assert again["sha256"] == whole["sha256"]
+    assert sorted(file.name for file in broken.cache.glob("checkpoint/*/*")) == [
+        "checkpoint.safetensors",
+        "manifest.json",
+    ]
+
+
+class Cut(Exception):  # noqa: N818 - not an error of the product
+    """Ends a training from outside."""
+
+
+def interrupt(shop: Workshop, target: Target, epoch: int) -> Path:
+    """Train until an epoch is kept, and no further; return the resume file."""
+
+    def report(_phase: str, detail: str) -> None:
+        if detail.startswith(f"epoch {epoch}/"):
+            raise Cut
+
+    with pytest.raises(Cut):
+        shop.make(target, report)
+    (kept,) = shop.cache.glob("checkpoint/*.partial/resume.pt")
+    return kept
+
+
+@pytest.fixture(scope="module")
+def whole(
+    shop_in: Callable[[Path], Workshop],
+    wanted: Callable[..., Target],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Artifact:
+    """Two epochs, never interrupted."""
+    return shop_in(tmp_path_factory.mktemp("whole")).make(wanted(recipe=TWO))
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_resumed_training_records_what_an_uninterrupted_one_does(
+    shop: Workshop, wanted: Callable[..., Target], whole: Artifact, epoch: int
+) -> None:
+    """Cut off after an epoch, even the last: same file, same loss, same validation."""
+    interrupt(shop, wanted(recipe=TWO), epoch)
+
+    again = shop.make(wanted(recipe=TWO)).manifest
+
+    assert again.detail == {**whole.manifest.detail, "resumed_at": epoch}
+    assert again.sha256 == whole.sha256
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def set_a_trap(path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return Path.touch, (path.with_name("sprung"),)
+
+    path.write_bytes(pickle.dumps(Trap()))
+
+
+@pytest.mark.parametrize("damage", [cut, flip_a_bit, set_a_trap])
+def test_a_damaged_resume_file_starts_the_training_anew(
+    shop: Workshop, wanted: Callable[..., Target], whole: Artifact, damage: Callable[[Path], None]
+) -> None:
+    """Not a bit of a damaged file is used, nor run: from the first epoch to the same checkpoint."""
+    damage(interrupt(shop, wanted(recipe=TWO), epoch=1))
+
+    again = shop.make(wanted(recipe=TWO))
+
+    assert again.manifest.detail["resumed_at"] == 0
+    assert again.sha256 == whole.sha256
+    assert not (again.path.parent / "sprung").exists()
+
+
+def test_another_seed_gives_another_checkpoint(
+    shop: Workshop, wanted: Callable[..., Target], trained: Artifact
+) -> None:
+    """The seed is in the weights and in every epoch."""
+    assert shop.make(wanted(seed=1)).sha256 != trained.sha256
+
+
+def test_a_training_that_diverges_says_so_in_one_line(tmp_path: Path) -> None:
+    """The loss and the epoch are named, the hint says what to lower, and no checkpoint is left."""
+    room = space(tmp_path)
+
+    done = room.bobrt(*command(tiny(tmp_path, lr=1e6)))
+
+    assert done.code == 1
+    assert json.loads(done.out) == {
+        "schema": 1,
+        "error": {
+            "kind": "failed",
+            "message": "training diverged: loss nan in epoch 1",
+            "hint": "lower lr in the plan's recipe",
+        },
+    }
+    assert [line for line in done.err.splitlines() if line.startswith(("error:", "Traceback"))] == [
+        "error: training diverged: loss nan in epoch 1"
+    ]
+    assert not list(room.cache.glob("checkpoint/*/manifest.json"))
+
+
+def test_the_manifest_records_the_loss_and_the_validation_metric(trained: Artifact) -> None:
+    """The validation metric is what the saved file scores when asked again by hand."""
+    detail = trained.manifest.detail
+    split = data.load(TASKS.get("digits"), "validation")
+    net, card = model.load(trained.path)
+    with torch.inference_mode():
+        logits = net(torch.from_numpy(resize(split.images, card.transform)))[1]
+    right = int((logits.numpy().argmax(axis=1) == split.targets).sum())
+
+    assert detail["validation"] == pytest.approx(right / 269)
+    assert detail["validation"] > 0.3  # a tenth is guessing
+    assert 0 < detail["loss"] < math.log(10)
+    assert (detail["epochs"], detail["resumed_at"]) == (1, 0)
+
+
+def test_training_never_asks_for_the_test_split(
+    shop: Workshop, wanted: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It learns from `train`, and looks at `validation` once, when it is done."""
+    asked, real = [], data.load
+
+    def load(card: Any, name: str) -> data.Split:
+        asked.append(name)
+        return real(card, name)
+
+    def report(_phase: str, detail: str) -> None:
+        if detail.startswith("epoch"):
+            asked.append("epoch")
+
+    monkeypatch.setattr(data, "load", load)
+    shop.make(wanted(), report)
+
+    assert asked == ["train", "epoch", "validation"]
+
+
+def test_layer_decay_holds_the_early_layers_still(
+    shop: Workshop, wanted: Callable[..., Target], trained: Artifact, net: model.Model
+) -> None:
+    """At a tenth a layer the stem stays where it started, while the head moves as ever."""
+    held = model.load(shop.make(wanted(recipe={"layer_decay": 0.1})).path)[0]
+    free = model.load(trained.path)[0]
+
+    def moved(name: str, after: model.Model) -> float:
+        return float((after.get_parameter(name) - net.get_parameter(name)).norm())
+
+    assert moved("backbone.conv1.0.weight", held) < 0.01 * moved("backbone.conv1.0.weight", free)
+    assert moved("head.weight", held) > 0.5 * moved("head.weight", free)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [{"auto_augment": "rand-m5-n1"}, {"optimizer": "sgd"}, {"label_smoothing": 0.1}, {"hflip": 0.5}],
+    ids=lambda recipe: next(iter(recipe)),
+)
+def test_every_word_of_the_recipe_reaches_the_training(
+    shop: Workshop, wanted: Callable[..., Target], trained: Artifact, recipe: dict[str, Any]
+) -> None:
+    """A policy, optimizer or smoothing of timm's trains to a finite loss and another checkpoint."""
+    made = shop.make(wanted(recipe=recipe))
+
+    assert np.isfinite(made.manifest.detail["loss"])
+    assert made.sha256 != trained.sha256
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"optimizer": "adamm"}, "timm refuses the recipe: .*adamm"),
+        ({"schedule": "sometimes"}, "timm refuses the recipe: .*sometimes"),
+        ({"auto_augment": "all-of-it"}, "timm refuses the recipe: .*all"),
+        ({"batch": 2000}, "batch 2000 is more than the 1078 training images"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_recipe_that_cannot_be_trained_is_a_usage_error(
+    shop: Workshop, wanted: Callable[..., Target], recipe: dict[str, Any], message: str
+) -> None:
+    """The word that timm does not know, or the batch that no epoch fills, is named before any training."""
+    with pytest.raises(UsageError, match=message) as caught:
+        shop.make(wanted(recipe=recipe))
+
+    assert "[finetune]" in caught.value.hint
+    assert finetune.RESUME not in [file.name for file in shop.cache.rglob("*")]

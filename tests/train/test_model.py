@@ -1,0 +1,320 @@
+"""Backbone + head: what goes in and out, and which files it is read from."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.data import resolve_data_config
+
+from bobrt.catalogue import TASKS, backbone
+from bobrt.errors import UsageError
+from bobrt.spec import Backbone, Protocol, Transform
+from train import model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bobrt.spec import FileCard
+
+    Damage = Callable[[Path], object]
+
+QUICK = ["test_resnet", "test_convnext2", "test_vit_patch8", "test_efficientnet", "test_coatnet"]
+WIDE_HEAD = "mobilenetv3_small_050.lamb_in1k"
+"""Between its pooling and its classifier stands a layer of another width."""
+
+
+def bare(entry: Backbone, net: model.Model) -> torch.nn.Module:
+    """Return timm's own model without a classifier, with the weights of ours."""
+    config = timm.get_pretrained_cfg(entry.timm)
+    sized = {"img_size": 32} if config is not None and config.fixed_input_size else {}
+    own = timm.create_model(entry.timm, num_classes=0, **entry.args, **sized)
+    own.load_state_dict(net.backbone.state_dict())
+    return own.eval()
+
+
+def normalised(images: torch.Tensor, own: torch.nn.Module) -> torch.Tensor:
+    """Return images as timm wants them: `float32 [n, 3, height, width]`, by its own mean and std."""
+    config = resolve_data_config({}, model=own)
+    mean, std = torch.tensor(config["mean"]), torch.tensor(config["std"])
+    return ((images / 255 - mean) / std).permute(0, 3, 1, 2)
+
+
+def card(labels: int = 10, protocol: Protocol = Protocol.FINETUNE) -> FileCard:
+    """Return the card of a `test_resnet` on the digits."""
+    task = TASKS.get("digits") if protocol is Protocol.FINETUNE else None
+    entry = backbone("test_resnet")
+    made = model.card_of(entry, "random", protocol, 0, model.transform_of(entry, TASKS.get("digits")), task)
+    return msgspec.structs.replace(made, labels=made.labels[:labels])
+
+
+@pytest.mark.parametrize("name", [*QUICK, WIDE_HEAD])
+@torch.inference_mode()
+def test_features_are_timm_s_own_and_the_head_stands_on_them(name: str, photos: torch.Tensor) -> None:
+    """From bytes in `[n, height, width, 3]` come timm's pooled pre-logits and one logit per class."""
+    entry = backbone(name)
+    net = model.build(entry, classes=10, size=32).eval()
+    own = bare(entry, net)
+
+    features, logits = net(photos)
+
+    assert net.outputs == ["features", "logits"]
+    assert features.std(dim=0).max() > 0  # they answer to the picture
+    torch.testing.assert_close(features, own(normalised(photos, own)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(logits, features @ net.head.weight.T + net.head.bias)
+    assert logits.shape == (3, 10)
+
+
+@torch.inference_mode()
+def test_as_published_a_backbone_answers_with_its_own_classifier(photos: torch.Tensor) -> None:
+    """With its own head the logits are those of timm's model, and the features what it classifies."""
+    net = model.build(backbone("test_resnet"), classes=0, size=32, own_head=True).eval()
+    own = timm.create_model("test_resnet").eval()
+    own.load_state_dict(net.backbone.state_dict())
+
+    features, logits = net(photos)
+
+    assert logits.shape == (3, 1000)
+    torch.testing.assert_close(logits, own(normalised(photos, own)))
+    torch.testing.assert_close(own.get_classifier()(features), logits)
+
+
+def test_without_a_head_there_are_features_alone(photos: torch.Tensor) -> None:
+    """A backbone with no classifier answers one output, and names one."""
+    net = model.build(backbone("test_resnet"), classes=0, size=32).eval()
+
+    assert net.outputs == ["features"]
+    assert [tuple(out.shape) for out in net(photos)] == [(3, net.backbone.num_features)]
+
+
+def test_what_timm_cannot_build_is_a_usage_error_with_its_name() -> None:
+    """An argument the model does not take names the backbone, the size and the argument."""
+    entry = Backbone(name="odd", timm="test_resnet", family="resnet", args={"wheels": 4})
+
+    with pytest.raises(UsageError, match=r"timm cannot build odd at 32 px: .*wheels"):
+        model.build(entry, classes=10, size=32)
+
+
+def test_the_task_says_how_images_are_prepared_or_else_the_backbone() -> None:
+    """A task's transform goes before; a task that leaves it open gets the checkpoint's own."""
+    digits, entry = TASKS.get("digits"), backbone("convnext")
+    left_open = msgspec.structs.replace(digits, transform=None)
+
+    assert model.transform_of(entry, digits) == digits.transform
+    assert model.transform_of(entry, left_open) == Transform(
+        size=224, crop_pct=0.875, interpolation="bicubic"
+    )
+    assert model.transform_of(entry, None) == model.transform_of(entry, left_open)
+
+
+def test_layer_decay_goes_by_timm_s_layers_with_the_head_last() -> None:
+    """Stem, blocks in their order, the head behind them all; what timm keeps from weight decay is kept."""
+    net = model.build(backbone("test_vit_patch8"), classes=10, size=32)
+    layer = net.group_matcher()
+    names = {name for name, _ in net.named_parameters()}
+
+    assert layer("backbone.patch_embed.proj.weight") < layer("backbone.blocks.0.mlp.fc1.weight")
+    assert layer("backbone.blocks.0.mlp.fc1.weight") < layer("backbone.blocks.5.attn.qkv.weight")
+    last = max(layer(name) for name in names if name.startswith("backbone."))
+    assert last < layer("head.weight") == layer("head.bias")
+    assert "backbone.pos_embed" in net.no_weight_decay() & names
+
+
+@torch.inference_mode()
+def test_a_saved_model_comes_back_with_its_card_and_its_answers(
+    net: model.Model, photos: torch.Tensor, tmp_path: Path
+) -> None:
+    """Saving and loading changes no bit of the outputs and no word of the card."""
+    model.save(net, card(), tmp_path / "it.safetensors")
+
+    loaded, read = model.load(tmp_path / "it.safetensors")
+
+    assert read == card()
+    assert not loaded.training
+    for got, want in zip(loaded(photos), net(photos), strict=True):
+        assert torch.equal(got, want)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def cut_in_the_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def edit_the_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"finetune", b"fineturn"))
+
+
+def fill_with_text(path: Path) -> None:
+    path.write_text("these are not weights")
+
+
+@pytest.mark.parametrize("damage", [cut, cut_in_the_header, edit_the_header, fill_with_text])
+def test_a_damaged_checkpoint_is_named(net: model.Model, tmp_path: Path, damage: Damage) -> None:
+    """One of our own files, cut or edited, is refused in one line that names it."""
+    path = tmp_path / "it.safetensors"
+    model.save(net, card(), path)
+    damage(path)
+
+    with pytest.raises(UsageError) as caught:
+        model.load(path)
+
+    assert caught.value.message.startswith(f"checkpoint {path} is damaged or truncated: ")
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("damage", [cut, fill_with_text, Path.mkdir], ids=["cut", "text", "folder"])
+def test_a_damaged_pytorch_file_is_named(net: model.Model, tmp_path: Path, damage: Damage) -> None:
+    """A `.pth` that torch cannot read is refused in one line that names it."""
+    path = tmp_path / "it.pth"
+    if damage is not Path.mkdir:
+        torch.save(net.backbone.state_dict(), path)
+    damage(path)
+
+    with pytest.raises(UsageError) as caught:
+        model.read_checkpoint(path)
+
+    assert caught.value.message.startswith(f"checkpoint {path} ")
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"model": {"w": torch.ones(1)}}, {}])
+def test_a_file_that_holds_no_state_dict_says_so(tmp_path: Path, content: object) -> None:
+    """What loads but is not names and tensors is no checkpoint."""
+    path = tmp_path / "it.pth"
+    torch.save(content, path)
+
+    with pytest.raises(UsageError, match=r"it\.pth is not a state dict"):
+        model.read_checkpoint(path)
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """A missing file is called missing, not damaged."""
+    with pytest.raises(UsageError, match=r"gone\.safetensors does not exist"):
+        model.load(tmp_path / "gone.safetensors")
+
+
+class Trap:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.marker,)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda trap, path: path.write_bytes(pickle.dumps(trap))])
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, write: Callable[[object, Path], object]) -> None:
+    """A pickle that would run something when loaded is refused and has run nothing."""
+    path, marker = tmp_path / "it.pth", tmp_path / "marker"
+    write({"weight": torch.ones(1), "trap": Trap(marker)}, path)
+
+    with pytest.raises(UsageError, match=r"it\.pth"):
+        model.read_checkpoint(path)
+
+    assert not marker.exists()
+    with contextlib.suppress(RuntimeError):
+        torch.load(path, weights_only=False)
+    assert marker.exists()  # the trap works
+
+
+def test_a_checkpoint_of_someone_else_says_how_to_use_it(net: model.Model, tmp_path: Path) -> None:
+    """A plain state dict is no checkpoint of ours; the hint is to start from it."""
+    path = tmp_path / "it.safetensors"
+    save_file(net.backbone.state_dict(), path)
+
+    with pytest.raises(UsageError, match="has no bobrt header") as caught:
+        model.load(path)
+
+    assert caught.value.hint == f"pass it as --weights {path}"
+
+
+def test_a_head_of_another_width_than_the_card_says_is_refused(net: model.Model, tmp_path: Path) -> None:
+    """Seven labels and ten logits do not fit; both shapes are named."""
+    path = tmp_path / "it.safetensors"
+    model.save(net, card(labels=7), path)
+
+    with pytest.raises(UsageError, match=r"head\.weight is \(10, 96\), not \(7, 96\)"):
+        model.load(path)
+
+
+def test_every_key_that_does_not_fit_is_counted_and_the_first_are_named(net: model.Model) -> None:
+    """Missing, extra and misshapen keys are told apart."""
+    state = net.state_dict()
+    kept = state.pop("backbone.conv1.0.weight")
+    state["backbone.conv9.weight"] = kept
+    state["head.bias"] = torch.zeros(3)
+
+    with pytest.raises(UsageError) as caught:
+        model.load_strictly(net, state, Path("it.pth"))
+
+    assert caught.value.message == (
+        "checkpoint it.pth does not fit: keys 1 missing (backbone.conv1.0.weight); "
+        "1 extra (backbone.conv9.weight); 1 of another shape (head.bias is (3,), not (10,))"
+    )
+
+
+def as_timm_saves(net: model.Model, path: Path) -> None:
+    torch.save(net.backbone.state_dict(), path)
+
+
+def as_a_training_saves(net: model.Model, path: Path) -> None:
+    torch.save({"state_dict": net.backbone.state_dict(), "epoch": 3}, path)
+
+
+def as_the_hub_has_it(net: model.Model, path: Path) -> None:
+    save_file(net.backbone.state_dict(), path)
+
+
+def as_we_save(net: model.Model, path: Path) -> None:
+    model.save(net, card(protocol=Protocol.PUBLISHED), path)
+
+
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        (as_timm_saves, "it.pth"),
+        (as_a_training_saves, "it.pt"),
+        (as_the_hub_has_it, "it.safetensors"),
+        (as_we_save, "it.safetensors"),
+    ],
+)
+@torch.inference_mode()
+def test_a_local_file_of_any_common_kind_becomes_the_backbone(
+    tmp_path: Path, photos: torch.Tensor, write: Callable[[model.Model, Path], None], name: str
+) -> None:
+    """The published weights are taken over whole; the classifier is left out where a task brings its own."""
+    published = model.build(backbone("test_resnet"), classes=0, size=32, own_head=True).eval()
+    write(published, tmp_path / name)
+
+    again = model.build(backbone("test_resnet"), classes=0, size=32, own_head=True).eval()
+    model.load_local(again, tmp_path / name)
+    tuned = model.build(backbone("test_resnet"), classes=10, size=32).eval()
+    head = tuned.head.weight.clone()
+    model.load_local(tuned, tmp_path / name)
+
+    assert torch.equal(again(photos)[1], published(photos)[1])
+    assert torch.equal(tuned(photos)[0], published(photos)[0])
+    assert torch.equal(tuned.head.weight, head)
+
+
+def test_the_weights_of_another_backbone_are_refused(net: model.Model, tmp_path: Path) -> None:
+    """Nothing is loaded half way: the keys that do not fit are named, the model stays as it was."""
+    other = model.build(backbone("test_efficientnet"), classes=10, size=32)
+    torch.save(other.backbone.state_dict(), tmp_path / "other.pth")
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+
+    with pytest.raises(UsageError, match=r"other\.pth does not fit: keys \d+ missing \(.*; \d+ extra \("):
+        model.load_local(net, tmp_path / "other.pth")
+
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
