@@ -39,8 +39,12 @@ class _Version(Record, frozen=True, kw_only=True):
 def path_of(root: Path, system_id: str, cell: Cell, limit: int | None) -> Path:
     """Return where a cell's record lives; a limited run never takes the place of a full one."""
     name = cell.key if limit is None else f"{cell.key}-limit{limit}"
-    backbone = cell.backbone.replace("/", "_")
-    return root / system_id / (cell.task or "no-task") / backbone / f"{name}.json"
+    return root / system_id / _folder(cell.task or "no-task") / _folder(cell.backbone) / f"{name}.json"
+
+
+def _folder(name: str) -> str:
+    """Return a name as one folder: a model file from elsewhere may call itself anything."""
+    return name.replace("/", "_").strip(".") or "_"
 
 
 def write(path: Path, result: Result) -> None:

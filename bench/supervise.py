@@ -154,12 +154,17 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 def _environment(write: int, threads: int) -> dict[str, str]:
     """Return the worker's environment: a stated thread count, and threads that sleep when idle.
 
-    On a small CPU, OpenMP's spinning is the largest noise there is.
+    On a small CPU, OpenMP's spinning is the largest noise there is. ONNX Runtime's wheel would
+    keep a device id in the user's home and upload events from a thread of its own.
     """
-    return os.environ | {
-        EVENTS_FD: str(write),
-        "OMP_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "GOMP_SPINCOUNT": "0",
-        "PYTHONUNBUFFERED": "1",
-    }
+    return (
+        {"ORT_DISABLE_TELEMETRY": "1"}
+        | os.environ
+        | {
+            EVENTS_FD: str(write),
+            "OMP_NUM_THREADS": str(threads),
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "GOMP_SPINCOUNT": "0",
+            "PYTHONUNBUFFERED": "1",
+        }
+    )

@@ -237,9 +237,10 @@ def read_artifact(folder: Path) -> Artifact:
     file = folder / manifest.file
     if not file.is_file():
         raise UsageError(f"{manifest.stage} {file} is missing")
-    if (size := file.stat().st_size) != manifest.bytes:
+    status = file.stat()
+    if (size := status.st_size) != manifest.bytes:
         raise UsageError(f"{manifest.stage} {file} was cut or edited: {size} bytes, not {manifest.bytes}")
-    if (actual := _sha256_once(file, size, file.stat().st_mtime_ns)) != manifest.sha256:
+    if (actual := _sha256_once(file, size, status.st_mtime_ns, status.st_ino)) != manifest.sha256:
         raise UsageError(
             f"{manifest.stage} {file} was edited: sha256 {actual[:12]}..., not {manifest.sha256[:12]}..."
         )
@@ -247,8 +248,8 @@ def read_artifact(folder: Path) -> Artifact:
 
 
 @cache
-def _sha256_once(file: Path, _size: int, _mtime_ns: int) -> str:
-    """Hash a file once in a process for as long as its size and time stay: plans ask for it often."""
+def _sha256_once(file: Path, _size: int, _mtime_ns: int, _inode: int) -> str:
+    """Hash a file once in a process for as long as it stays the same to `stat`: plans ask for it often."""
     return sha256_of(file)
 
 

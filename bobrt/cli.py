@@ -256,7 +256,7 @@ def main() -> NoReturn:
     """Run the command line and end with a documented exit code."""
     as_json = _wants_json(sys.argv)
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="bobrt")
     except BobrtError as error:
         _fail(error.kind, error.message, error.hint, error.exit_code, as_json=as_json)
     except (typer.Abort, KeyboardInterrupt):

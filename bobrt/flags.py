@@ -61,8 +61,7 @@ def file_questions(files: Sequence[Path], changes: Mapping[str, Any]) -> list[Qu
 
     """
     if files and (said := [key for key in SAID_BY_A_FILE if key in changes]):
-        flag = said[0].removesuffix("es" if said[0] == "batches" else "s")
-        raise UsageError(f"--{flag} is said by a model file itself", f"bobrt bench {files[0]}")
+        raise UsageError(f"--{_flag(said[0])} is said by a model file itself", f"bobrt bench {files[0]}")
     return [
         _file_question(file, task, runtime)
         for file in files
@@ -98,12 +97,17 @@ def _values(key: str, typed: list[str]) -> tuple[Any, ...]:
     """Return a flag's values, split at commas."""
     words = [word.strip() for value in typed for word in value.split(",") if word.strip()]
     if not words:
-        raise UsageError(f"--{key.removesuffix('s')} is empty", "bobrt bench --help")
+        raise UsageError(f"--{_flag(key)} is empty", "bobrt bench --help")
     if key == "batches":
         return tuple(_batch(word) for word in words)
     if key == "seeds":
         return tuple(_seed(word) for word in words)
     return tuple(words)
+
+
+def _flag(key: str) -> str:
+    """Return the flag that replaces a key of the plan."""
+    return {"batches": "batch", "weights": "weights"}.get(key, key.removesuffix("s"))
 
 
 def _batch(text: str) -> Batch:

@@ -156,7 +156,7 @@ class Running:
 @pytest.fixture
 def start() -> Iterator[Callable[..., Running]]:
     """Start a run and come back at once; whatever is left of it is killed at the end."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[tuple[subprocess.Popen[str], threading.Timer]] = []
 
     def begin(space: Workspace, *args: str | Path, env: dict[str, str] | None = None) -> Running:
         process = subprocess.Popen(
@@ -167,13 +167,13 @@ def start() -> Iterator[Callable[..., Running]]:
             env=environment(space.env(**(env or {}))),
         )
         watchdog = threading.Timer(PATIENCE_S, process.kill)
-        watchdog.daemon = True
         watchdog.start()
-        started.append(process)
+        started.append((process, watchdog))
         return Running(process)
 
     yield begin
-    for process in started:
+    for process, watchdog in started:
+        watchdog.cancel()
         process.kill()
         process.wait()
         if process.stderr:
@@ -308,12 +308,6 @@ def make_result() -> Callable[..., Result]:
         return Result(**{**given, **changes})
 
     return make
-
-
-@pytest.fixture(autouse=True)
-def _no_plugins_of_mine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caller's own PYTHONPATH does not reach the runs under test."""
-    monkeypatch.delenv("PYTHONPATH", raising=False)
 
 
 @pytest.fixture

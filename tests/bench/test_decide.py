@@ -192,12 +192,6 @@ FILES: dict[str, tuple[Callable[[Workspace], Path], set[str], list[str], str]] =
         ["int8-onnxruntime"],
         "is damaged",
     ),
-    "reference edited": (
-        lambda space: flip(made(space, "reference")),
-        {"torch fp32"} | ORT,
-        ["reference"],
-        "",
-    ),
 }
 
 

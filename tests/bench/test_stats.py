@@ -39,10 +39,10 @@ def test_interval_holds_the_median_as_often_as_it_says() -> None:
     """Of 100 samples of skewed times with a known median, the interval covers it in at least 93."""
     held = 0
     for seed in range(100):
-        times = np.random.default_rng(seed).lognormal(mean=10.0, sigma=0.3, size=120)
+        times = np.random.default_rng(seed).lognormal(mean=10.0, sigma=0.3, size=200)
         low, high = stats.interval(times.astype(np.int64), np.median) or (0.0, 0.0)
         held += low <= np.exp(10.0) <= high
-    assert held >= 93
+    assert 93 <= held < 100
 
 
 def test_interval_is_wider_where_neighbours_resemble_each_other() -> None:

@@ -53,6 +53,15 @@ def test_records_are_filed_by_machine_task_and_backbone(tmp_path: Path) -> None:
     assert store.path_of(tmp_path, "box", published, None).parent == tmp_path / "box" / "no-task" / "mylab_a"
 
 
+@pytest.mark.parametrize("name", ["..", "../../up", "/etc", ".", "a/../.."])
+def test_a_name_from_elsewhere_stays_inside_the_results(tmp_path: Path, name: str) -> None:
+    """A model file may call itself and its task anything; its record is still filed four folders deep."""
+    odd = msgspec.structs.replace(CELL, backbone=name, task=name)
+    path = store.path_of(tmp_path, "box", odd, None)
+    assert path.resolve() == path
+    assert len(path.relative_to(tmp_path).parts) == 4
+
+
 def test_samples_stand_beside_the_record_and_are_named_by_hash(tmp_path: Path) -> None:
     """The raw times are written whole, in nanoseconds and in order."""
     samples = store.write_samples(tmp_path / "r.json", {"latency-1": np.array([3, 1, 2])})

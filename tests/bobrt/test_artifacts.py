@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("own_locks")
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put the fake stages on the path, and return the log of what they really did."""
     monkeypatch.syspath_prepend(HERE)
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
     monkeypatch.setenv("FAKE_STAGES_LOG", str(tmp_path / "log"))
     return tmp_path / "log"
 

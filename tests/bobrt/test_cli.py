@@ -18,16 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer.main
-from support import BOBRT, environment
+from support import BOBRT, Ran, environment
 
 from bobrt import __version__
-from bobrt.cli import app
+from bobrt.cli import app, main
 from bobrt.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from support import Ran
 
     Bobrt = Callable[..., Ran]
 
@@ -138,18 +136,36 @@ def test_every_verb_has_help_for_every_option(bobrt: Bobrt, verb: str) -> None:
 # -- one line, a hint, exit code 2 ---------------------------------------------------------------
 
 
+@pytest.fixture
+def typing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], Ran]:
+    """The command line in this process, where what is slow to import is imported once for many slips."""
+
+    def run(line: str) -> Ran:
+        monkeypatch.setenv("BOBRT_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("BOBRT_RESULTS", str(tmp_path / "results"))
+        monkeypatch.setattr(sys, "argv", ["bobrt", *line.split()])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return Ran(int(end.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("typed", "says", "hint"),
     [
         ("exprt", "No such command 'exprt'. Did you mean 'export'", "bobrt --help"),
-        ("list backbnes", "'backbnes' is not one of 'backbones'", "did you mean backbones? (bobrt list --help)"),
-        ("list zzz", "'zzz' is not one of 'backbones', 'tasks'", "bobrt list --help"),
+        ("list backbnes", "'backbnes' is not one of", "did you mean backbones? (bobrt list --help)"),
+        ("list zzz", "Invalid value for 'what': 'zzz' is not one of 'backbones', ", "bobrt list --help"),
         ("list --jsn", "No such option: --jsn (Possible options: --json)", "bobrt list --help"),
         ("bench --precison fp16", "No such option: --precison (Possible", "bobrt bench --help"),
         ("bench --format tabel", "'tabel' is not one of 'table'", "did you mean table? (bobrt bench --help)"),
         ("bench --limit 0", "Invalid value for '--limit'", "bobrt bench --help"),
         ("bench --limit", "Option '--limit' requires an argument", "bobrt --help"),
         ("bench --seed x", "--seed 'x' is not a number", "a whole number"),
+        ("bench --seed -1", "--seed -1 is below 0", "a whole number from 0"),
         ("bench --batch 0", "--batch 0 is too small", "a number from 1, or dynamic"),
         ("bench --batch one", "--batch 'one' is not a number", "a number from 1, or dynamic"),
         ("bench --precision ,", "--precision is empty", "bobrt bench --help"),
@@ -166,7 +182,7 @@ def test_every_verb_has_help_for_every_option(bobrt: Bobrt, verb: str) -> None:
         ("export convnxt", "unknown backbone 'convnxt'", "did you mean convnext or"),
         ("export", "Missing argument 'backbone'", "bobrt export --help"),
         ("export test_resnet --weights no.pt", "weights 'no.pt' are no file", "one of: pretrained, random"),
-        ("build test_resnet --runtime torch --precision int8 --task digits", "torch has no int8", "bobrt list"),
+        ("build test_vit --runtime torch --precision int8 --task digits", "torch has no int8", "bobrt list"),
         (
             "build test_resnet --precision int8",
             "int8 is set on a task's training images, and a backbone as published has none",
@@ -175,10 +191,10 @@ def test_every_verb_has_help_for_every_option(bobrt: Bobrt, verb: str) -> None:
     ],
 )
 def test_a_slip_is_one_line_with_a_hint(
-    bobrt: Bobrt, tmp_path: Path, typed: str, says: str, hint: str
+    typing: Callable[[str], Ran], tmp_path: Path, typed: str, says: str, hint: str
 ) -> None:
     """What was wrong, what was meant, exit code 2; nothing on stdout, and nothing is made."""
-    ran = bobrt(*typed.split())
+    ran = typing(typed)
     assert ran.code == ExitCode.USAGE
     assert not ran.out
     error, blank, said = ran.err.rstrip("\n").split("\n")[-3:]
@@ -186,7 +202,6 @@ def test_a_slip_is_one_line_with_a_hint(
     assert says in error
     assert not blank
     assert said.startswith(f"hint: {hint}")
-    assert "Traceback" not in ran.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -218,11 +233,7 @@ def test_nothing_matched_has_an_exit_code_of_its_own(bobrt: Bobrt, tmp_path: Pat
     """An empty results folder: 4, its path, and what fills it."""
     ran = bobrt("report")
     assert (ran.code, ran.out) == (ExitCode.NOTHING_MATCHED, "")
-    assert ran.err == f"error: no results in {tmp_path / 'results'}
-
-hint: bobrt bench
-"
-
+    assert ran.err == f"error: no results in {tmp_path / 'results'}\n\nhint: bobrt bench\n"
 
 
 # -- no hub -------------------------------------------------------------------------------------
@@ -352,20 +363,20 @@ def test_a_hub_without_such_weights_is_the_users_business(bobrt: Bobrt, tmp_path
 
 
 @pytest.mark.heavy
-def test_convnext_is_exported_without_a_hub(bobrt: Bobrt, tmp_path: Path) -> None:
-    """With --weights random no hub is needed; the path alone is on stdout; a second time nothing is made."""
+def test_random_weights_need_no_hub(bobrt: Bobrt, tmp_path: Path) -> None:
+    """Offline a backbone is exported: the path alone is on stdout; a second time nothing is made."""
     env = without_hub(tmp_path, f"http://127.0.0.1:{closed_port()}")
-    ran = bobrt("export", "convnext", "--weights", "random", env=env)
+    ran = bobrt("export", "test_resnet", "--weights", "random", env=env)
     assert ran.code == ExitCode.OK, ran.err
     path = Path(ran.out.removesuffix("\n"))
     assert path.is_relative_to(tmp_path / "cache")
     assert path.suffix == ".onnx"
-    assert ran.err.startswith("convnext is convnext_tiny.fb_in1k\n")
+    assert ran.err.startswith("no --task: the backbone as it is published, ")
     assert "· exporting\n" in ran.err
     assert "parity with PyTorch: max |diff| " in ran.err
 
     copy = tmp_path / "out" / "mine.onnx"
-    again = bobrt("export", "convnext", "--weights", "random", "--json", "-o", copy, env=env)
+    again = bobrt("export", "test_resnet", "--weights", "random", "--json", "-o", copy, env=env)
     assert again.code == ExitCode.OK
     assert "exporting" not in again.err
     artifact = strict(again.out)["artifact"]
@@ -450,9 +461,7 @@ def test_a_reader_that_has_had_enough_is_no_failure(args: list[str]) -> None:
         (["report", "--json"], ExitCode.NOTHING_MATCHED, "no results in "),
     ],
 )
-def test_a_full_disk_under_stdout_is_said(
-    tmp_path: Path, args: list[str], code: ExitCode, says: str
-) -> None:
+def test_a_full_disk_under_stdout_is_said(tmp_path: Path, args: list[str], code: ExitCode, says: str) -> None:
     """What could not be written is an error of the machine; an error that came before it is still told."""
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = subprocess.run(

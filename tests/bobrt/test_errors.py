@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -29,6 +31,13 @@ def test_the_exit_codes_are_frozen() -> None:
         "INTERNAL": 70,
         "INTERRUPTED": 130,
     }
+
+
+def test_the_exit_codes_are_documented() -> None:
+    """Each has its row in the README's table, and no other number has one."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| [a-z]", readme, re.MULTILINE)
+    assert [int(row) for row in rows] == list(ExitCode)
 
 
 def test_the_kinds_of_errors_are_a_closed_set() -> None:

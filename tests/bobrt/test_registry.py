@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ def acme(plugin: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) ->
     def install(*points: str) -> Path:
         folder = plugin(CODE, "\n".join(["[bobrt.backbones]", *points, ""]))
         monkeypatch.syspath_prepend(folder)
-        monkeypatch.setenv("PYTHONPATH", str(folder))
+        monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         monkeypatch.delitem(sys.modules, "acme", raising=False)
         return folder
 

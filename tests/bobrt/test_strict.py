@@ -145,6 +145,7 @@ def test_the_command_line_says_the_same(bobrt: Callable[..., Ran], tmp_path: Pat
         ("[t]\na = 2\n[t.u]\na = 3\n", "t.u.a", 4),
         ("[ t . u ]\na = 3\n", "t.u.a", 2),
         ("[[t]]\na = 3\n", "t[0].a", 2),
+        ("[[t]]\na = 3\n[[t]]\nb = 3\n", "t[0].a", 2),
         ("t = { a = 3 }\n", "t.a", 1),
         ("x = 0\nt.a = 3\n", "t.a", 2),
         ('"t" = 3\n', "t", 1),

@@ -1,0 +1,406 @@
+"""Bad input and bad luck: one clear line, a hint, the right exit code, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from support import BOBRT, TINY, Ran, Workspace, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Records = Callable[[Workspace], dict[str, Path]]
+    Plan = Callable[..., Path]
+    TinyRun = tuple[Workspace, Ran]
+
+
+def one_line(ran: Ran) -> str:
+    """Return the error of a run that said nothing but one line and perhaps a hint."""
+    assert ran.out == ""
+    lines = ran.err.rstrip("\n").split("\n")
+    assert lines[0].startswith("error: ")
+    assert lines[1:] == [] or (len(lines) == 3 and lines[1] == "" and lines[2].startswith("hint: ")), lines
+    return ran.err
+
+
+# -- words of the command line and of plans -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "words", "hint"),
+    [
+        (["test_resnt"], "unknown backbone 'test_resnt'", "did you mean test_resnet"),
+        (["--task", "digit"], "unknown task 'digit'", "did you mean digits"),
+        (["--runtime", "ort-cup"], "unknown runtime 'ort-cup'", "did you mean ort-cpu"),
+        (["--precision", "fp61"], "unknown precision 'fp61'", "did you mean fp16"),
+        (["--protocol", "finetun"], "unknown protocol 'finetun'", "did you mean finetune"),
+        (["--weights", "randm"], "weights 'randm' are no file", "did you mean random"),
+        (["--precision", ","], "--precision is empty", "bobrt bench --help"),
+        (["--batch", "0"], "--batch 0", "a number from 1, or dynamic"),
+        (["--batch", "two"], "--batch 'two'", "a number from 1, or dynamic"),
+        (["--batch", "1.5"], "--batch '1.5'", "a number from 1, or dynamic"),
+        (["--seed", "-1"], "--seed -1", "a whole number from 0"),
+        (["--seed", "one"], "--seed 'one'", "a whole number"),
+        (["--limit", "0"], "'--limit'", "bobrt bench --help"),
+        (["--limit", "many"], "'--limit'", "bobrt bench --help"),
+        (["--format", "jsn"], "'jsn'", "did you mean json"),
+    ],
+)
+def test_a_wrong_word_is_named_with_its_neighbours(
+    bobrt: Callable[..., Ran], tmp_path: Path, flags: list[str], words: str, hint: str
+) -> None:
+    """Exit code 2, the word as it was written, what was probably meant; nothing is written."""
+    ran = bobrt("bench", "--plan", TINY, *flags)
+    assert ran.code == 2
+    text = one_line(ran)
+    assert words in text.partition("hint: ")[0]
+    assert hint in text.partition("hint: ")[2]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_plan_ends_the_command_with_its_place(bobrt: Callable[..., Ran], tmp_path: Path) -> None:
+    """Exit code 2 and file, line and key; as JSON too where JSON was asked for."""
+    path = tmp_path / "mine.toml"
+    path.write_text(TINY.read_text().replace("precisions =", "precision ="))
+    ran = bobrt("bench", "--plan", path)
+    assert ran.code == 2
+    assert one_line(ran) == (
+        f"error: plan {path}, line 7: unknown key 'precision'\n\nhint: did you mean precisions?\n"
+    )
+    ran = bobrt("bench", "--plan", path, "--json")
+    assert ran.code == 2
+    error = json.loads(ran.out)["error"]
+    assert error["kind"] == "usage"
+    assert error["message"] == f"plan {path}, line 7: unknown key 'precision'"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("none.toml", "does not exist"), ("", "cannot be read"), ("cut.toml", "is not TOML")],
+    ids=["missing", "a folder", "cut off"],
+)
+def test_a_plan_that_cannot_be_read_ends_the_command(
+    bobrt: Callable[..., Ran], tmp_path: Path, name: str, words: str
+) -> None:
+    """Exit code 2 and the path of what was given as a plan."""
+    (tmp_path / "cut.toml").write_text(TINY.read_text().partition("]")[0])
+    ran = bobrt("bench", "--plan", tmp_path / name)
+    assert ran.code == 2
+    assert f"plan {tmp_path / name} {words}" in one_line(ran)
+
+
+def test_an_empty_folder_has_nothing_to_report(bobrt: Callable[..., Ran], tmp_path: Path) -> None:
+    """Exit code 4, the folder, and the command that would fill it."""
+    ran = bobrt("report")
+    assert ran.code == 4
+    assert one_line(ran) == f"error: no results in {tmp_path / 'results'}\n\nhint: bobrt bench\n"
+
+
+# -- folders that cannot be written ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("variable", ["BOBRT_RESULTS", "BOBRT_CACHE"])
+def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path, variable: str) -> None:
+    """No privilege makes a folder inside a regular file: exit code 3, the path, what to do, no traceback."""
+    (tmp_path / "file").write_text("mine")
+    space = Workspace(tmp_path / "cache", tmp_path / "results")
+    ran = space.bobrt("bench", "--plan", TINY, env={variable: str(tmp_path / "file" / "below")})
+    assert ran.code == 3
+    text = one_line(ran)
+    assert str(tmp_path / "file" / "below") in text
+    assert "BOBRT_CACHE" in text
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def on_a_full_disk(space: Workspace, *args: str | Path, blocks: int) -> Ran:
+    """Run where no file may grow beyond so many half kilobytes: it holds for root, as a full disk does."""
+    command = ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh", str(BOBRT), *map(str, args)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment(space.env()), timeout=300, check=False
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Return every file of a folder."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "missing", "words"),
+    [
+        (0, "ort-cpu fp32", "cannot write {results}/.bobrt-"),
+        (2, "ort-cpu fp32", ".samples.json: File too large"),
+        (2, None, "cannot write {results}/report.md: File too large"),
+    ],
+    ids=["nothing fits", "no record fits", "no report fits"],
+)
+def test_a_full_disk_loses_nothing(
+    workspace: Workspace, records: Records, blocks: int, missing: str | None, words: str
+) -> None:
+    """Exit code 3 and the file that did not fit; every record that was there is there, byte for byte."""
+    if missing:
+        records(workspace)[missing].unlink()
+    before = contents(workspace.results)
+    ran = on_a_full_disk(workspace, "bench", "--plan", TINY, blocks=blocks)
+    assert ran.code == 3
+    (error,) = [line for line in ran.err.splitlines() if line.startswith("error: ")]
+    assert words.format(results=workspace.results) in error
+    assert "hint: free some space" in ran.err
+    assert "Traceback" not in ran.err
+    after = contents(workspace.results)
+    assert before.items() <= after.items()
+    assert {path.suffix for path in after.keys() - before.keys()} <= {".log"}
+    assert workspace.bobrt("bench", "--plan", TINY).code == 0
+
+
+def test_a_full_cache_fails_the_cells_that_need_it(workspace: Workspace) -> None:
+    """A file that cannot be made for want of space is said so in one line; what is done stays done."""
+    shutil.rmtree(workspace.cache / "int8-onnxruntime")
+    before = contents(workspace.results)
+    ran = on_a_full_disk(workspace, "bench", "--plan", TINY, blocks=64)
+    assert ran.code == 1
+    (line,) = [line for line in ran.err.splitlines() if line.startswith("[4/7]")]
+    assert "failed: making its int8-onnxruntime: cannot write" in line
+    assert "File too large" in line
+    assert ran.err.count("already done") == 6
+    record = next(
+        p for p in before if p.suffix == ".json" and b'"int8"' in before[p] and b'"ort-cpu"' in before[p]
+    )
+    assert {p for p, content in contents(workspace.results).items() if before.get(p) != content} == {
+        record,
+        record.with_suffix(".log"),
+        workspace.results / "report.md",
+    }
+
+
+# -- cells that end badly -------------------------------------------------------------------
+
+BAD = {
+    "aborts": "its process crashed (SIGABRT), while parity",
+    "hangs": "gave up after its time limit of 6 s, while parity",
+    "grows": "out of memory (limit 2 GB)",
+    "raises": "ValueError: the kernel says no, in two lines",
+    "nans": "the engine answers NaN or infinity on validation images",
+    "leaves": "its process ended with exit code 0, while parity",
+}
+
+
+@pytest.fixture(scope="module")
+def bad_run(
+    tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory, plugin: dict[str, str]
+) -> tuple[Workspace, Ran]:
+    """One run in which six cells end badly, one backbone cannot be made, and the last cell is sound."""
+    folder = tmp_path_factory.mktemp("bad")
+    space = Workspace(folder / "cache", folder / "results")
+    shutil.copytree(tiny_run[0].cache, space.cache)
+    text = TINY.read_text().replace('["test_resnet"]', '["mylab/refused", "test_resnet"]')
+    runtimes = json.dumps([*(f"mylab/{name}" for name in BAD), "ort-cpu"])
+    text = text.replace('["ort-cpu", "tensorrt-rtx"]', runtimes).replace(
+        '["fp32", "fp16", "int8"]', '["fp32"]'
+    )
+    path = folder / "plan.toml"
+    path.write_text(f"reference = false\n{text}[limits]\ncell_s = 6\nmemory_gb = 2.0\n")
+    return space, space.bobrt("bench", "--plan", path, env=plugin)
+
+
+def by_runtime(space: Workspace, backbone: str) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Return each record of a backbone, by its runtime."""
+    found = {}
+    for path in space.results.rglob("*.json"):
+        if not path.name.endswith(".samples.json"):
+            record = json.loads(path.read_text())
+            if record["cell"]["backbone"] == backbone:
+                found[record["cell"]["runtime"]] = (path, record)
+    return found
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_a_cell_that_ends_badly_is_recorded_with_its_log(bad_run: TinyRun, name: str) -> None:
+    """However it ended: `failed`, the reason in one line, the file it was, the log beside the record."""
+    space, ran = bad_run
+    path, record = by_runtime(space, "test_resnet")[f"mylab/{name}"]
+    assert (record["state"], record["reason"]) == ("failed", BAD[name])
+    assert record["log"] == path.with_suffix(".log").name
+    assert path.with_suffix(".log").is_file()
+    assert record["accuracy"] is None
+    assert record["latency"] == []
+    assert record["artifact"]["kind"] == "onnx"
+    assert f"digits mylab/{name} fp32: failed: {BAD[name]}\n" in ran.err
+
+
+def test_logs_hold_what_the_process_printed(bad_run: TinyRun) -> None:
+    """A traceback, a library's last words: in the log, and not on the terminal."""
+    space, ran = bad_run
+    found = by_runtime(space, "test_resnet")
+    assert "about to abort" in found["mylab/aborts"][0].with_suffix(".log").read_text()
+    assert (
+        "ValueError: the kernel says no,\nin two lines"
+        in found["mylab/raises"][0].with_suffix(".log").read_text()
+    )
+    assert "about to abort" not in ran.out + ran.err
+    assert "Traceback" not in ran.out + ran.err
+
+
+def test_other_cells_go_on_and_the_run_ends_with_one(bad_run: TinyRun) -> None:
+    """After six failures the last cell is measured and ranked; the exit code says that some failed."""
+    space, ran = bad_run
+    assert ran.code == 1
+    assert by_runtime(space, "test_resnet")["ort-cpu"][1]["state"] == "complete"
+    assert re.search(r"^ *1 +\* +test_resnet +ort-cpu +fp32", ran.out, re.MULTILINE)
+    assert "Of 1 verified engines" in ran.out
+    assert (space.results / "report.md").is_file()
+
+
+def test_a_stage_that_fails_fails_its_own_backbone_alone(bad_run: TinyRun) -> None:
+    """timm refuses one backbone's arguments: all its cells carry that reason, the other backbone's none."""
+    space, ran = bad_run
+    refused = by_runtime(space, "mylab/refused")
+    assert len(refused) == len(BAD) + 1
+    for path, record in refused.values():
+        assert record["state"] == "failed"
+        assert record["reason"].startswith(
+            "making its checkpoint: timm cannot build mylab/refused at 32 px: "
+        )
+        assert "'wobble'" in record["reason"]
+        assert record["artifact"] is None
+        assert path.with_suffix(".log").is_file()
+    assert ran.err.count("making mylab/refused: checkpoint failed: timm cannot build") == 1
+    assert not any(
+        "making its" in record["reason"] for _, record in by_runtime(space, "test_resnet").values()
+    )
+
+
+def test_a_real_cell_without_memory_fails_alone(workspace: Workspace, records: Records, plan: Plan) -> None:
+    """Under a limit in which the library cannot even start, the cell is `failed`; what is done stays done."""
+    found = records(workspace)
+    found["torch fp32"].unlink()
+    ran = workspace.bobrt("bench", "--plan", plan(limits={"memory_gb": 0.2, "cell_s": 30}))
+    assert ran.code == 1
+    assert ran.err.count("already done") == 6
+    record = json.loads(found["torch fp32"].read_text())
+    assert record["state"] == "failed"
+    assert record["reason"]
+    assert "\n" not in record["reason"]
+    assert found["torch fp32"].with_suffix(".log").is_file()
+    ran = workspace.bobrt("bench", "--plan", TINY, "--dry-run", "--json")
+    again = [entry["again"] for entry in json.loads(ran.out)["plan"] if entry["action"] == "run"]
+    assert again == [f"failed before: {record['reason']}"]
+
+
+# -- ONNX files from elsewhere --------------------------------------------------------------
+
+
+def exported(run: TinyRun) -> Path:
+    """Return the fp32 file that the tiny run exported."""
+    (file,) = (run[0].cache / "onnx").glob("*/model.onnx")
+    return file
+
+
+def test_our_own_file_is_benched_where_nothing_else_is_known(
+    tiny_run: TinyRun, records: Records, bobrt: Callable[..., Ran], tmp_path: Path
+) -> None:
+    """The file says what it is: it has its accuracy, and a caveat for the reference that is not there."""
+    shutil.copyfile(exported(tiny_run), tmp_path / "mine.onnx")
+    ran = bobrt("bench", "--plan", TINY, tmp_path / "mine.onnx")
+    assert ran.code == 0, ran.err
+    space = Workspace(tmp_path / "cache", tmp_path / "results")
+    record = json.loads(records(space)["ort-cpu fp32"].read_text())
+    known = json.loads(records(tiny_run[0])["ort-cpu fp32"].read_text())
+    assert record["cell"] == known["cell"]
+    assert record["artifact"]["sha256"] == known["artifact"]["sha256"]
+    assert record["accuracy"]["value"] == known["accuracy"]["value"]
+    assert record["accuracy"]["reference"] is None
+    assert record["parity"] is None
+    assert "no-reference" in record["caveats"]
+    assert "Of 1 verified engines for digits, test_resnet fp32" in ran.out
+    assert (
+        "[1/1] test_resnet digits ort-cpu fp32: already done"
+        in bobrt("bench", "--plan", TINY, tmp_path / "mine.onnx").err
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("cut", "is damaged or truncated"),
+        ("garbage", "is damaged or truncated"),
+        ("empty", "is damaged or truncated: it holds no graph"),
+        ("a folder", "is damaged or truncated"),
+        ("missing", "does not exist"),
+    ],
+)
+def test_a_file_that_is_not_whole_is_named(
+    tiny_run: TinyRun, bobrt: Callable[..., Ran], tmp_path: Path, kind: str, words: str
+) -> None:
+    """Exit code 2 and the path, before anything is measured."""
+    path = tmp_path / "odd.onnx"
+    whole = exported(tiny_run).read_bytes()
+    if kind == "a folder":
+        path.mkdir()
+    elif kind != "missing":
+        path.write_bytes({"cut": whole[: len(whole) // 2], "garbage": b"\x08" * 999, "empty": b""}[kind])
+    ran = bobrt("bench", path)
+    assert ran.code == 2
+    assert f"error: ONNX file {path} {words}" in one_line(ran)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_file_with_an_unknown_node_is_recorded_as_failed(
+    tiny_run: TinyRun, bobrt: Callable[..., Ran], tmp_path: Path
+) -> None:
+    """Exit code 1, and one line with the file and the node type that ONNX Runtime does not have."""
+    model = onnx.load(exported(tiny_run))
+    model.graph.node.append(helper.make_node("Wobble", ["logits"], ["wobbled"], domain="my.lab"))
+    model.graph.output.append(helper.make_tensor_value_info("wobbled", TensorProto.FLOAT, None))
+    model.opset_import.append(helper.make_opsetid("my.lab", 1))
+    onnx.save(model, tmp_path / "odd.onnx")
+    ran = bobrt("bench", "--plan", TINY, tmp_path / "odd.onnx")
+    assert ran.code == 1
+    assert ran.err.startswith(
+        f"[1/1] test_resnet digits ort-cpu fp32: failed: ONNX Runtime cannot take {tmp_path}/odd.onnx: "
+    )
+    assert "my.lab:Wobble" in ran.err
+    assert len(ran.err.splitlines()) == 1
+    assert "Traceback" not in ran.err
+
+
+def test_a_file_with_another_input_is_recorded_as_failed(
+    bobrt: Callable[..., Ran], tmp_path: Path, foreign: Callable[..., Path]
+) -> None:
+    """Exit code 1, and one line with the input the file has and the one it should have."""
+    path = foreign(tmp_path / "nchw.onnx", name="x", kind=TensorProto.FLOAT, shape=("batch", 3, 32, 32))
+    ran = bobrt("bench", "--plan", TINY, path)
+    assert ran.code == 1
+    assert ran.err == (
+        f"[1/1] nchw ort-cpu fp32: failed: {path} takes x float32 [?, 3, 32, 32]; "
+        "a bobrt engine takes images uint8 [batch, side, side, 3]\n"
+    )
+
+
+def test_a_foreign_file_is_ranked_only_once_its_accuracy_is_known(
+    bobrt: Callable[..., Ran], tmp_path: Path, foreign: Callable[..., Path]
+) -> None:
+    """Without a task it has a speed and is unverified; with `--task digits` it is scored and ranked."""
+    path = foreign(tmp_path / "theirs.onnx")
+    ran = bobrt("bench", "--plan", TINY, path)
+    assert ran.code == 0
+    assert "unverified: its accuracy was not measured" in ran.out
+    assert "rank " not in ran.out
+    ran = bobrt("bench", "--plan", TINY, path, "--task", "digits")
+    assert ran.code == 0
+    assert "unverified" not in ran.out
+    assert "Of 1 verified engines for digits, theirs fp32 on ort-cpu" in ran.out
+    shown = json.loads(bobrt("report", "--json").out)["results"]
+    assert {record["cell"]["task"]: record["accuracy"] is None for record in shown} == {
+        "": True,
+        "digits": False,
+    }

@@ -1,0 +1,153 @@
+"""What bobrt writes into an ONNX file, and what it makes of files that others wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from bobrt.errors import UsageError
+from bobrt.paths import sha256_of
+from bobrt.spec import Precision, Protocol
+from engines import onnx_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bobrt.artifacts import Artifact
+    from bobrt.spec import FileCard
+
+    Graph = Callable[..., onnx.ModelProto]
+
+WEIGHT = numpy_helper.from_array(np.ones((3, 7), np.float32), "w")
+PRODUCT = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+
+
+@pytest.fixture
+def model(graph: Graph) -> onnx.ModelProto:
+    """A small graph with one product."""
+    return graph(PRODUCT, [WEIGHT])
+
+
+@pytest.mark.parametrize(
+    ("keep", "reason"),
+    [(lambda content: content[:-30], "is damaged or truncated: "), (lambda _: b"", "it holds no graph")],
+    ids=["cut", "empty"],
+)
+def test_half_a_file_is_named(
+    model: onnx.ModelProto, tmp_path: Path, keep: Callable[[bytes], bytes], reason: str
+) -> None:
+    """A file that is not whole is refused in one line with its path."""
+    path = tmp_path / "half.onnx"
+    path.write_bytes(keep(model.SerializeToString()))
+
+    with pytest.raises(UsageError) as caught:
+        onnx_file.load(path)
+
+    assert caught.value.message.startswith(f"ONNX file {path} ")
+    assert reason in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_a_file_whose_weights_lie_elsewhere_and_are_gone_is_named(
+    model: onnx.ModelProto, tmp_path: Path
+) -> None:
+    """External data that was not carried along is said to be missing."""
+    onnx.save(model, tmp_path / "it.onnx", save_as_external_data=True, location="it.bin", size_threshold=0)
+    (tmp_path / "it.bin").unlink()
+
+    with pytest.raises(UsageError, match=r"ONNX file .*it\.(onnx|bin)"):
+        onnx_file.load(tmp_path / "it.onnx")
+
+
+def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path: Path) -> None:
+    """A missing file is called missing."""
+    with pytest.raises(UsageError, match=r"gone\.onnx does not exist"):
+        onnx_file.load(tmp_path / "gone.onnx")
+
+
+def test_what_differs_between_two_exports_is_not_written(
+    model: onnx.ModelProto, card: Callable[..., FileCard], tmp_path: Path
+) -> None:
+    """Stack traces, comments, foreign metadata and stale shapes are stripped; the card is the only key."""
+    plain, littered = onnx.ModelProto(), onnx.ModelProto()
+    plain.CopyFrom(model)
+    littered.CopyFrom(model)
+    for thing in (littered, littered.graph, *littered.graph.node, *littered.graph.initializer):
+        thing.doc_string = 'File "/home/me/train.py", line 3'
+    for thing in (littered.graph, *littered.graph.node, littered.graph.input[0]):
+        thing.metadata_props.add(key="pkg.torch.onnx.stack_trace", value="/home/me/train.py")
+    helper.set_model_props(littered, {"author": "me"})
+    littered.graph.value_info.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 4, 3]))
+
+    onnx_file.save(plain, card(), tmp_path / "plain.onnx")
+    onnx_file.save(littered, card(), tmp_path / "littered.onnx")
+
+    assert (tmp_path / "littered.onnx").read_bytes() == (tmp_path / "plain.onnx").read_bytes()
+    written = onnx.load(tmp_path / "littered.onnx")
+    assert [prop.key for prop in written.metadata_props] == ["bobrt"]
+    assert onnx_file.require_card(written, tmp_path) == card()
+
+
+def test_a_graph_that_onnx_refuses_is_not_written(
+    graph: Graph, card: Callable[..., FileCard], tmp_path: Path
+) -> None:
+    """The checker runs before the file is there."""
+    wrong = graph([helper.make_node("MatMul", ["x", "nowhere"], ["y"])])
+
+    with pytest.raises(onnx.checker.ValidationError, match="nowhere"):
+        onnx_file.save(wrong, card(), tmp_path / "it.onnx")
+
+    assert not (tmp_path / "it.onnx").exists()
+
+
+def test_a_file_without_our_metadata_says_how_to_get_one(model: onnx.ModelProto) -> None:
+    """Where a card is needed and none is there, the hint is to export it."""
+    assert onnx_file.card_of(model, Path("it.onnx")) is None
+    with pytest.raises(UsageError, match=r"it\.onnx carries no bobrt metadata") as caught:
+        onnx_file.require_card(model, Path("it.onnx"))
+
+    assert "bobrt export" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"bobrt": 3}', '"a card"'])
+def test_damaged_metadata_is_named(model: onnx.ModelProto, text: str) -> None:
+    """A card that is no card is refused with the file's name, never taken for none."""
+    helper.set_model_props(model, {"bobrt": text})
+
+    with pytest.raises(UsageError, match=r"it\.onnx has damaged bobrt metadata: "):
+        onnx_file.card_of(model, Path("it.onnx"))
+
+
+def test_a_file_of_someone_else_is_known_by_its_name_and_its_bytes(graph: Graph, tmp_path: Path) -> None:
+    """Without a card: named as the file is, published, no task, at the precision of most of its products."""
+    path = tmp_path / "theirs.onnx"
+    half = [
+        helper.make_node("Cast", ["x"], ["a"], to=TensorProto.FLOAT16),
+        helper.make_node("Cast", ["w"], ["b"], to=TensorProto.FLOAT16),
+        helper.make_node("MatMul", ["a", "b"], ["c"]),
+        helper.make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT),
+    ]
+    onnx.save(graph(half, [WEIGHT]), path)
+
+    artifact = onnx_file.as_artifact(path)
+    card = artifact.manifest.detail["card"]
+
+    assert artifact.sha256 == sha256_of(path)
+    assert (card["backbone"]["name"], card["weights"]) == ("theirs", f"file:{sha256_of(path)}")
+    assert (card["precision"], card["task"], card["protocol"]) == (Precision.FP16, "", Protocol.PUBLISHED)
+    assert card["transform"]["size"] == 4
+
+
+def test_our_own_file_is_known_by_its_card_wherever_it_lies(made: Callable[..., Artifact]) -> None:
+    """A file that carries a card needs nothing else beside it."""
+    ours = made("onnx")
+
+    artifact = onnx_file.as_artifact(ours.path)
+
+    assert artifact.manifest.detail["card"] == ours.manifest.detail["card"]
+    assert artifact.sha256 == ours.sha256

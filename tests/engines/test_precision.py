@@ -1,0 +1,232 @@
+"""The fp32 file at another precision: what is in the file, and what it was set on."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+from support import TINY
+
+from bobrt import data
+from bobrt.artifacts import Artifact, Job, read_artifact
+from bobrt.catalogue import TASKS
+from bobrt.data.resize import resize
+from bobrt.errors import BobrtError, UsageError
+from bobrt.spec import FileCard, Placement, Precision, Protocol
+from engines import onnx_file, precision
+from engines.ort_cpu import OrtCpuRunner
+from engines.runner import answers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from support import Ran, Workspace
+
+    Find = Callable[..., Artifact]
+
+STAGES = ["fp16", "int8-onnxruntime", "int8-tensorrt"]
+
+
+def values(graph: onnx.GraphProto) -> dict[str, int]:
+    """Return the type of every input and output."""
+    return {value.name: value.type.tensor_type.elem_type for value in [*graph.input, *graph.output]}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_most_of_the_arithmetic_is_at_the_precision_asked_for(made: Find, stage: str) -> None:
+    """Read back from the file: nine tenths of the multiply-adds, and the manifest says how much."""
+    asked = stage.partition("-")[0]
+    shares = made(stage).manifest.detail["shares"]
+
+    assert shares[asked] >= 0.9
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_file_is_asked_as_the_fp32_file_is(made: Find, stage: str) -> None:
+    """Bytes in, floats out, the same names and shapes: a precision changes nothing outside."""
+    fp32, low = onnx.load(made("onnx").path).graph, onnx.load(made(stage).path).graph
+
+    assert values(low) == {
+        "images": TensorProto.UINT8,
+        "features": TensorProto.FLOAT,
+        "logits": TensorProto.FLOAT,
+    }
+    assert low.input[0].type == fp32.input[0].type
+    assert [value.name for value in low.output] == [value.name for value in fp32.output]
+
+
+@pytest.mark.parametrize(
+    ("stage", "asked", "placement"),
+    [
+        ("fp16", Precision.FP16, Placement.NONE),
+        ("int8-onnxruntime", Precision.INT8, Placement.ORT),
+        ("int8-tensorrt", Precision.INT8, Placement.TENSORRT),
+    ],
+)
+def test_the_file_says_its_precision_and_whose_rules_placed_it(
+    made: Find, stage: str, asked: Precision, placement: Placement
+) -> None:
+    """The card is the fp32 file's with those two words changed, in the file and in the manifest."""
+    artifact = made(stage)
+    fp32 = onnx_file.require_card(onnx.load(made("onnx").path), made("onnx").path)
+    card = onnx_file.require_card(onnx.load(artifact.path), artifact.path)
+
+    assert card == msgspec.structs.replace(fp32, precision=asked, placement=placement)
+    assert artifact.manifest.detail["card"] == msgspec.to_builtins(card)
+
+
+def test_a_record_names_the_placement(tiny_run: tuple[Workspace, Ran]) -> None:
+    """Each int8 row says whose placement was measured, and no other row claims one."""
+    records = [
+        json.loads(path.read_text())
+        for path in tiny_run[0].results.rglob("*.json")
+        if not path.name.endswith(".samples.json")
+    ]
+    placed = {(r["cell"]["runtime"], r["cell"]["precision"]): r["artifact"]["placement"] for r in records}
+
+    assert placed.pop(("ort-cpu", "int8")) == "onnxruntime"
+    assert placed.pop(("tensorrt-rtx", "int8")) == "tensorrt"
+    assert set(placed.values()) == {"none"}
+
+
+def test_the_two_placements_differ(made: Find) -> None:
+    """ONNX Runtime's leaves no fp16 for its CPU kernels to convert; ModelOpt's has the rest in fp16."""
+    types = {
+        stage: {tensor.data_type for tensor in onnx.load(made(stage).path).graph.initializer}
+        for stage in ("int8-onnxruntime", "int8-tensorrt")
+    }
+
+    assert TensorProto.FLOAT16 not in types["int8-onnxruntime"]
+    assert TensorProto.FLOAT16 in types["int8-tensorrt"]
+
+
+def test_no_conversion_touches_the_file_it_starts_from(made: Find) -> None:
+    """After all of them the fp32 file is still the one its manifest and its descendants name."""
+    source = read_artifact(made("onnx").path.parent)
+
+    for stage in STAGES:
+        assert made(stage).manifest.source_sha256 == source.sha256
+        assert sorted(file.name for file in made(stage).path.parent.iterdir()) == [
+            "manifest.json",
+            "model.onnx",
+        ]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_low_precision_still_answers_the_task(made: Find, stage: str) -> None:
+    """On validation at least 95 % of the images keep their answer, TensorRT's int8 file included."""
+    card = TASKS.get("digits")
+    assert card.transform is not None
+    images = resize(data.load(card, "validation").images, card.transform)
+    with np.load(made("reference").path) as kept:
+        want = kept["validation.logits"].argmax(axis=1)
+
+    with OrtCpuRunner(made(stage).path, 1) as runner:
+        got = answers(runner, images, 32)["logits"].argmax(axis=1)
+
+    assert len(np.unique(want)) > 5
+    assert (got == want).mean() >= 0.95
+
+
+@pytest.fixture
+def tuned_card(made: Find) -> FileCard:
+    """The card of the tiny run's fp32 file."""
+    return msgspec.convert(made("onnx").manifest.detail["card"], type=FileCard)
+
+
+def test_calibration_sees_training_images_alone(
+    tuned_card: FileCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks for `train` and nothing else, and what it gets back are 256 different images of it."""
+    asked, real = [], data.load
+
+    def load(card: Any, name: str) -> data.Split:
+        asked.append(name)
+        return real(card, name)
+
+    monkeypatch.setattr(data, "load", load)
+    images = precision.calibration_images(tuned_card)
+    train = real(TASKS.get("digits"), "train")
+    known = {image.tobytes() for image in resize(train.images, tuned_card.transform)}
+
+    assert asked == ["train"]
+    assert images.shape == (256, 32, 32, 3)
+    assert {image.tobytes() for image in images} <= known
+    assert len({image.tobytes() for image in images}) == 256
+    others = [real(TASKS.get("digits"), name) for name in ("validation", "test")]
+    assert not set(train.ids) & {one for split in others for one in split.ids}
+
+
+@pytest.mark.parametrize(("batch", "count"), [("dynamic", 256), (3, 258), (256, 256), (300, 300)])
+def test_a_file_with_a_batch_of_its_own_is_calibrated_on_whole_batches(
+    tuned_card: FileCard, batch: int | str, count: int
+) -> None:
+    """The last batch is filled up from the first images, so that no image is left out."""
+    plain = precision.calibration_images(tuned_card)
+
+    images = precision.calibration_images(msgspec.structs.replace(tuned_card, batch=batch))
+
+    assert len(images) == count
+    np.testing.assert_array_equal(images[:256], plain)
+    np.testing.assert_array_equal(images[256:], plain[: count - 256])
+
+
+def test_a_fixed_batch_goes_all_the_way_at_every_precision(workspace: Workspace) -> None:
+    """`bobrt bench --batch 3`: three precisions on the CPU and three engines, parity and accuracy as ever."""
+    done = workspace.bobrt("bench", "--plan", TINY, "--batch", "3", "--json", timeout=600)
+
+    assert done.code == 0, done.err
+    rows = {
+        (row["cell"]["runtime"], row["cell"]["precision"]): row
+        for row in json.loads(done.out)["results"]
+        if row["cell"]["batch"] == 3
+    }
+    assert len(rows) == 6
+    for asked in ("fp32", "fp16", "int8"):
+        row = rows["ort-cpu", asked]
+        assert row["state"] == "complete", row["reason"]
+        assert [latency["batch"] for latency in row["latency"]] == [3]
+        assert (row["accuracy"]["n"], row["parity"]["n"]) == (450, 269)
+        assert row["parity"]["agreement"] >= 0.95
+        assert row["artifact"]["precision_share"] >= 0.9
+        assert rows["tensorrt-rtx", asked]["artifact"]["bytes"] > 0
+
+
+@pytest.mark.parametrize("asked", ["int8", "fp16"])
+def test_a_backbone_as_published_has_no_images_to_calibrate_on(bobrt: Callable[..., Ran], asked: str) -> None:
+    """Refused before anything is made: exit code 2, and the command that has a task."""
+    done = bobrt("build", "convnext", "--weights", "random", "--precision", asked)
+
+    assert done.code == 2
+    assert f"error: {asked} is set on a task's training images" in done.err
+    assert f"hint: bobrt build convnext_tiny.fb_in1k --task digits --precision {asked}" in done.err
+    assert done.out == ""
+
+
+def test_a_file_that_answers_no_task_is_not_calibrated(tuned_card: FileCard) -> None:
+    """Nor is it when it comes by another way than the command line."""
+    card = msgspec.structs.replace(tuned_card, task="", protocol=Protocol.PUBLISHED)
+
+    with pytest.raises(BobrtError, match="calibrated on a task's training images") as caught:
+        precision.calibration_images(card)
+
+    assert "--task" in caught.value.hint
+
+
+def test_a_file_of_someone_else_is_not_quantized(
+    graph: Callable[..., onnx.ModelProto], made: Find, tmp_path: Path
+) -> None:
+    """Without a card nobody knows its task; the file is named, not the copy that would be worked on."""
+    path = tmp_path / "theirs.onnx"
+    onnx.save(graph([onnx.helper.make_node("Relu", ["x"], ["y"])]), path)
+    source = Artifact(path, made("onnx").manifest)
+
+    with pytest.raises(UsageError, match=r"theirs\.onnx carries no bobrt metadata"):
+        precision.make_int8_for_onnxruntime(Job({}, source, tmp_path, lambda *_: None))

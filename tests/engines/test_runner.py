@@ -1,0 +1,104 @@
+"""What is asked of every runtime, and what every runtime is asked with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import pytest
+
+from bobrt.errors import BobrtError
+from engines.runner import IMAGES, TensorMeta, answers, require_images
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+IMAGE = TensorMeta("uint8", (None, 32, 32, 3))
+
+
+class Echo:
+    """A runner that answers each image's first value, in a buffer it uses again."""
+
+    def __init__(self, batch: int | None) -> None:
+        self.batch = batch
+        self.asked: list[int] = []
+        self._buffer = np.zeros((64, 1), np.float32)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def inputs(self) -> Mapping[str, TensorMeta]:
+        return {IMAGES: TensorMeta("uint8", (self.batch, 2, 2, 3))}
+
+    def infer(self, feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        images = feeds[IMAGES]
+        self.asked.append(len(images))
+        out = self._buffer[: len(images)]
+        out[:, 0] = images[:, 0, 0, 0]
+        return {"first": out, "twice": 2 * out}
+
+
+def pictures(count: int) -> np.ndarray:
+    """Return pictures that tell which is which: `uint8 [n, 2, 2, 3]`."""
+    return np.arange(count, dtype=np.uint8).repeat(12).reshape(count, 2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "count", "asked"),
+    [
+        (None, 10, [4, 4, 2]),
+        (None, 8, [4, 4]),
+        (None, 1, [1]),
+        (4, 10, [4, 4, 4]),
+        (4, 8, [4, 4]),
+        (16, 3, [16]),
+        (1, 3, [1, 1, 1]),
+    ],
+)
+def test_every_image_is_answered_once_and_in_order(fixed: int | None, count: int, asked: list[int]) -> None:
+    """A free batch axis is cut short at the end, a fixed one filled up; a buffer used again harms nothing."""
+    runner = Echo(fixed)
+
+    got = answers(runner, pictures(count), batch=4)
+
+    assert runner.asked == asked
+    np.testing.assert_array_equal(got["first"][:, 0], np.arange(count))
+    np.testing.assert_array_equal(got["twice"][:, 0], 2 * np.arange(count))
+
+
+def test_an_engine_that_takes_images_is_let_pass() -> None:
+    """The one input, with a free batch axis or a fixed one."""
+    fixed = TensorMeta("uint8", (8, 224, 224, 3))
+
+    assert require_images({IMAGES: IMAGE}, "it.onnx") == IMAGE
+    assert require_images({IMAGES: fixed}, "it.onnx") == fixed
+
+
+@pytest.mark.parametrize(
+    ("inputs", "had"),
+    [
+        ({IMAGES: TensorMeta("float32", (None, 32, 32, 3))}, "images float32 [?, 32, 32, 3]"),
+        ({IMAGES: TensorMeta("uint8", (None, 3, 32, 32))}, "images uint8 [?, 3, 32, 32]"),
+        ({IMAGES: TensorMeta("uint8", (1, 32, 48, 3))}, "images uint8 [1, 32, 48, 3]"),
+        ({IMAGES: TensorMeta("uint8", (1, None, None, 3))}, "images uint8 [1, ?, ?, 3]"),
+        ({IMAGES: TensorMeta("uint8", (None, 3072))}, "images uint8 [?, 3072]"),
+        ({"input": IMAGE}, "input uint8 [?, 32, 32, 3]"),
+        (
+            {IMAGES: IMAGE, "scale": TensorMeta("float32", (1,))},
+            "images uint8 [?, 32, 32, 3], scale float32 [1]",
+        ),
+        ({}, ""),
+    ],
+    ids=["float", "channels first", "not square", "free sides", "flat", "another name", "two", "none"],
+)
+def test_an_engine_that_takes_anything_else_is_refused(inputs: dict[str, TensorMeta], had: str) -> None:
+    """The line names what the file takes and what it should take, the hint a command."""
+    with pytest.raises(BobrtError) as caught:
+        require_images(inputs, "it.onnx")
+
+    expected = "a bobrt engine takes images uint8 [batch, side, side, 3]"
+    assert caught.value.message == f"it.onnx takes {had}; {expected}"
+    assert "bobrt export" in caught.value.hint

@@ -1,0 +1,198 @@
+"""Which stages lie on the way from a backbone to a cell's file."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from bobrt.artifacts import version
+from bobrt.errors import UnsupportedError, UsageError
+from bobrt.spec import Cell, Precision, Protocol, Recipe
+from bobrt.system import this_system
+from engines import stages
+from engines.runtimes import RUNTIMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bobrt.artifacts import Artifact
+
+RECIPE = Recipe(epochs=1, lr=1e-3, batch=32)
+
+
+def cell(runtime: str = "ort-cpu", precision: str = "fp32", **changes: Any) -> Cell:
+    plain = Cell(
+        backbone="test_resnet",
+        weights="random",
+        task="digits",
+        protocol=Protocol.FINETUNE,
+        runtime=runtime,
+        precision=Precision(precision),
+        batch="dynamic",
+        seed=0,
+    )
+    return msgspec.structs.replace(plain, **changes)
+
+
+def target(asked: Cell) -> stages.Target:
+    return stages.artifact_target(asked, stages.checkpoint_target(asked, RECIPE, None))
+
+
+WAYS = {
+    ("torch", "fp32"): "checkpoint",
+    ("ort-cpu", "fp32"): "checkpoint onnx",
+    ("ort-cpu", "fp16"): "checkpoint onnx fp16",
+    ("ort-cpu", "int8"): "checkpoint onnx int8-onnxruntime",
+    ("tensorrt", "fp32"): "checkpoint onnx engine-tensorrt",
+    ("tensorrt", "tf32"): "checkpoint onnx engine-tensorrt",
+    ("tensorrt", "fp16"): "checkpoint onnx fp16 engine-tensorrt",
+    ("tensorrt", "int8"): "checkpoint onnx int8-tensorrt engine-tensorrt",
+    ("tensorrt-rtx", "fp32"): "checkpoint onnx engine-tensorrt-rtx",
+    ("tensorrt-rtx", "tf32"): "checkpoint onnx engine-tensorrt-rtx",
+    ("tensorrt-rtx", "fp16"): "checkpoint onnx fp16 engine-tensorrt-rtx",
+    ("tensorrt-rtx", "int8"): "checkpoint onnx int8-tensorrt engine-tensorrt-rtx",
+}
+
+
+@pytest.mark.parametrize("runtime", ["torch", "ort-cpu", "tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("precision", [str(precision) for precision in Precision])
+def test_every_runtime_has_its_way_to_every_precision_or_says_it_has_none(
+    runtime: str, precision: str
+) -> None:
+    """The chain of stages is as drawn above; what is not drawn is unsupported, with what there is instead."""
+    asked = cell(runtime, precision)
+    if way := WAYS.get((runtime, precision)):
+        assert [step.stage for step in target(asked).chain()] == way.split()
+        return
+
+    with pytest.raises(UnsupportedError) as caught:
+        target(asked)
+
+    have = ", ".join(p for r, p in WAYS if r == runtime)
+    assert sorted(caught.value.message.partition(": it takes ")[2].split(", ")) == sorted(have.split(", "))
+    assert caught.value.message.startswith(f"{runtime} has no {precision}: ")
+    assert caught.value.hint == "bobrt list runtimes"
+
+
+def test_tf32_is_the_fp32_file_with_other_math_allowed() -> None:
+    """Two engines, one ONNX file."""
+    fp32, tf32 = target(cell("tensorrt-rtx", "fp32")), target(cell("tensorrt-rtx", "tf32"))
+
+    assert fp32 != tf32
+    assert fp32.source == tf32.source
+
+
+def test_what_is_asked_for_reaches_the_stage_it_is_about() -> None:
+    """Seed, weights and recipe go to the checkpoint, the batch to the ONNX file and the engine."""
+    plain, fixed = target(cell("tensorrt-rtx")), target(cell("tensorrt-rtx", batch=4))
+
+    assert plain.chain()[0] == fixed.chain()[0]
+    assert [step.options.get("batch") for step in fixed.chain()[1:]] == [4, 4]
+    assert target(cell(seed=1)).chain()[0].options["seed"] == 1
+    assert target(cell()).chain()[0].options["recipe"]["epochs"] == 1
+    published = cell(task="", protocol=Protocol.PUBLISHED)
+    assert target(published).chain()[0].options["recipe"] is None
+
+
+def test_with_no_gpu_an_engine_is_for_a_named_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The target is compute capability 8.6, and no machine is named: the engine is everyone's."""
+    monkeypatch.setattr(stages, "no_driver", lambda: "no NVIDIA driver on this machine")
+
+    options = target(cell("tensorrt-rtx")).options
+
+    assert (options["compute_capability"], options["device"]) == ("8.6", "")
+
+
+def test_with_a_gpu_an_engine_is_for_it_and_for_no_other_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine built in place is known by the machine it was built on."""
+    monkeypatch.setattr(stages, "no_driver", lambda: "")
+
+    options = target(cell("tensorrt")).options
+
+    assert (options["compute_capability"], options["device"]) == ("current", this_system().id)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_low_precision_needs_a_task(precision: str) -> None:
+    """A backbone as published has no images to set it on; the hint names a task."""
+    published = cell(precision=precision, task="", protocol=Protocol.PUBLISHED)
+
+    with pytest.raises(UsageError, match=f"{precision} is set on a task's training images") as caught:
+        stages.require_calibration(published)
+
+    assert caught.value.hint == f"bobrt build test_resnet --task digits --precision {precision}"
+    stages.require_calibration(cell(precision=precision))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_full_precision_needs_none(precision: str) -> None:
+    """There is nothing to set."""
+    stages.require_calibration(cell(precision=precision, task="", protocol=Protocol.PUBLISHED))
+
+
+@pytest.mark.parametrize("name", stages.STAGES)
+def test_every_stage_can_be_called_and_names_its_tools(name: str) -> None:
+    """Its function is there to import, its tools are distributions, its extra is one that pip knows."""
+    stage = stages.STAGES[name]
+    module, _, function = stage.produce.partition(":")
+
+    assert callable(getattr(importlib.import_module(module), function))
+    assert [tool for tool in stage.tools if version(tool) is None and tool != "tensorrt"] == []
+
+
+def test_the_two_quantizers_never_share_a_process() -> None:
+    """ModelOpt replaces parts of ONNX Runtime's quantizer as soon as it is imported."""
+    workers = {name: stage.worker for name, stage in stages.STAGES.items()}
+
+    assert workers["int8-onnxruntime"] not in {workers["fp16"], workers["int8-tensorrt"]}
+
+
+def test_every_engine_a_runtime_opens_has_a_stage() -> None:
+    """A runtime that opens engines is one of those engines are built for."""
+    engines = {f"engine-{name}" for name, runtime in RUNTIMES.all().items() if runtime.artifact == "engine"}
+
+    assert engines <= stages.STAGES.keys()
+
+
+def test_a_file_is_found_on_disk_by_what_was_asked(tiny_run: Any) -> None:
+    """The tiny run's files answer to the targets of its cells, and to no others."""
+    shop = stages.workshop(tiny_run[0].cache)
+    recipe = Recipe(epochs=1, lr=3e-3, batch=32)
+
+    def find(asked: Cell) -> Artifact | None:
+        return shop.find(stages.artifact_target(asked, stages.checkpoint_target(asked, recipe, None)))
+
+    assert find(cell("ort-cpu", "int8")) is not None
+    assert find(cell("ort-cpu", "int8", batch=4)) is None
+    assert find(cell("ort-cpu", "int8", seed=1)) is None
+
+
+def test_a_summary_says_what_a_person_wants_to_know(made: Callable[..., Artifact]) -> None:
+    """Size and sha256 of every file; validation, parity and shares of those that have them."""
+    trained, exported = stages.summary(made("checkpoint")), stages.summary(made("onnx"))
+    low = stages.summary(made("int8-onnxruntime"))
+
+    assert trained[0].startswith("checkpoint: 1.51 MB, sha256 " + made("checkpoint").sha256[:12])
+    assert trained[1].startswith("validation: ")
+    assert "max |diff|" in exported[1]
+    assert exported[2] == "multiply-adds: 100 % fp32"
+    assert low[1] == "multiply-adds: 100 % int8"
+
+
+def test_a_file_is_asked_for_without_a_heavy_library() -> None:
+    """Who looks for a file, or for a runtime, loads neither torch nor any other that makes or runs one."""
+    code = (
+        "import sys; from pathlib import Path; from bobrt.artifacts import Target;"
+        "from engines import stages; from engines.runtimes import RUNTIMES; RUNTIMES.all();"
+        "print(stages.workshop(Path('nowhere')).find(Target(stage='checkpoint')));"
+        "print({'torch', 'timm', 'onnx', 'onnxruntime', 'modelopt', 'tensorrt_rtx'} & set(sys.modules))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "None\nset()\n"
