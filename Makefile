@@ -21,7 +21,7 @@ lint: $(READY)
 
 # The measuring loop around ONNX Runtime against a bare loop over the same session, interleaved.
 bench-overhead: $(READY)
-	$(BIN)/python -P tests/benchmarks/overhead.py
+	ORT_DISABLE_TELEMETRY=1 $(BIN)/python -P tests/benchmarks/overhead.py
 
 # Two makes at once share the environment: the second waits for the first and finds it ready.
 $(READY): pyproject.toml constraints.txt

@@ -45,7 +45,7 @@ class Limits(Frozen, frozen=True, kw_only=True):
     """Seconds one file may take to make."""
     cell_s: Positive = 600.0
     """Seconds one cell may take to measure."""
-    memory_gb: Positive | None = None
+    memory_gb: Annotated[float, Meta(gt=0, le=2**20)] | None = None
     """Memory one process may allocate; null for no limit of ours."""
 
 
@@ -82,6 +82,11 @@ def bundled() -> list[str]:
     return sorted(p.name.removesuffix(".toml") for p in _plans().iterdir() if p.name.endswith(".toml"))
 
 
+def path_of(name: str) -> Path:
+    """Return where a bundled plan is."""
+    return Path(str(_plans() / f"{name}.toml"))
+
+
 def load(name: str, changes: dict[str, Any] | None = None) -> Plan:
     """Return a bundled plan by its name, or any plan by its path, with some keys replaced.
 
@@ -96,7 +101,7 @@ def load(name: str, changes: dict[str, Any] | None = None) -> Plan:
     """
     path = Path(name)
     if name in bundled():
-        path = Path(str(_plans() / f"{name}.toml"))
+        path = path_of(name)
     elif path.suffix != ".toml" and not path.exists():
         raise unknown("plan", name, bundled())
     plan = read_toml(path, Plan, "plan")
@@ -112,7 +117,9 @@ def load(name: str, changes: dict[str, Any] | None = None) -> Plan:
         for value in getattr(plan, key):
             _check_name(key, value, "" if key in changes else where(key))
     if "finetune" in plan.protocols and plan.finetune is None:
-        raise UsageError(f"plan {path} fine-tunes and has no [finetune] table", "see bench/plans/quick.toml")
+        raise UsageError(
+            f"plan {path} fine-tunes and has no [finetune] table", "copy that of bobrt list plans"
+        )
     return plan
 
 

@@ -69,6 +69,9 @@ def read(path: Path) -> Result:
     result = parse_json(text, Result, name)
     if result.seal != seal_of(text):
         raise UsageError(f"{name} was edited: it is not what its seal was put on", "bench the cell again")
+    samples = path.with_name(result.samples.file) if result.samples else None
+    if result.samples and samples and samples.is_file() and sha256_of(samples) != result.samples.sha256:
+        raise UsageError(f"{name} was edited: not its samples, {samples.name}", "bench the cell again")
     return result
 
 

@@ -8,6 +8,7 @@ nothing stale is ever found, and whatever is found can be re-used on sight.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import shutil
 import time
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MANIFEST = "manifest.json"
+CANNOT_WRITE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+}
 
 
 class Manifest(Frozen, frozen=True, kw_only=True):
@@ -208,6 +218,8 @@ class Workshop:
                 shutil.rmtree(folder)
             partial.rename(folder)
         except OSError as error:
+            if error.errno not in CANNOT_WRITE:
+                raise
             raise MachineError(
                 f"cannot write the {target.stage} into {self.cache}: {error.strerror or error}",
                 "free some space, or set BOBRT_CACHE to another folder",

@@ -75,6 +75,12 @@ def changes_of(typed: Mapping[str, list[str] | None]) -> dict[str, Any]:
 
 
 def _file_question(path: Path, task: str, runtime: str) -> Question:
+    if RUNTIMES.get(runtime).artifact != "onnx":
+        opens = RUNTIMES.get(runtime).artifact
+        raise UsageError(
+            f"runtime {runtime} opens no ONNX file but a {opens} of its own",
+            f"bobrt bench {path}",
+        )
     artifact = onnx_file.as_artifact(path)
     card = msgspec.convert(artifact.manifest.detail["card"], type=FileCard)
     if task:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.plan import bundled
+from bench.plan import bundled, path_of
 from bobrt.catalogue import ALIASES, BACKBONES, TASKS
 from bobrt.spec import Json, Precision, Protocol
 from engines.runtimes import RUNTIMES, cannot_run
@@ -96,7 +96,7 @@ def protocols() -> list[Entry]:
 
 def plans() -> list[Entry]:
     """Return the plans that come with bobrt."""
-    return [{"name": name} for name in bundled()]
+    return [{"name": name, "path": str(path_of(name))} for name in bundled()]
 
 
 ENTRIES: dict[str, Callable[[], list[Entry]]] = {

@@ -105,14 +105,14 @@ def cannot_build(runtime: Runtime) -> str:
     """Return why this machine cannot make the runtime's artifact, or an empty string."""
     if runtime.artifact != "engine":
         return ""
-    if importlib.util.find_spec(runtime.module) is None:
+    if not _importable(runtime.module):
         return _absent(runtime)
     return no_driver() if runtime.name == "tensorrt" else ""
 
 
 def cannot_run(runtime: Runtime) -> str:
     """Return why this machine cannot run the runtime's artifact, or an empty string."""
-    if importlib.util.find_spec(runtime.module) is None:
+    if not _importable(runtime.module):
         return _absent(runtime)
     if runtime.needs_gpu and (reason := no_driver()):
         return reason
@@ -133,6 +133,14 @@ def open_runner(runtime: Runtime, path: Path, threads: int) -> Runner:
     module, _, name = runtime.runner.partition(":")
     runner: Runner = getattr(importlib.import_module(module), name)(path, threads)
     return runner
+
+
+def _importable(module: str) -> bool:
+    """Tell whether a module can be found, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a dotted name, the parent is looked for by importing it
+        return False
 
 
 def _absent(runtime: Runtime) -> str:

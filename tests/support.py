@@ -15,7 +15,8 @@ BOBRT = Path(sys.executable).with_name("bobrt")
 TINY = Path(__file__).parent / "plans" / "tiny.toml"
 
 # Before torch is imported anywhere: idle OpenMP threads sleep, as in our own workers.
-os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="0")
+# ONNX Runtime would keep a device id in the user's home.
+os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="0", ORT_DISABLE_TELEMETRY="1")
 
 
 class Ran(NamedTuple):

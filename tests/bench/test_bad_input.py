@@ -363,7 +363,7 @@ def test_a_file_with_an_unknown_node_is_recorded_as_failed(
     model.graph.output.append(helper.make_tensor_value_info("wobbled", TensorProto.FLOAT, None))
     model.opset_import.append(helper.make_opsetid("my.lab", 1))
     onnx.save(model, tmp_path / "odd.onnx")
-    ran = bobrt("bench", "--plan", TINY, tmp_path / "odd.onnx")
+    ran = bobrt("bench", "--plan", TINY, tmp_path / "odd.onnx", env={"BOBRT_NO_PROGRESS": "1"})
     assert ran.code == 1
     assert ran.err.startswith(
         f"[1/1] test_resnet digits ort-cpu fp32: failed: ONNX Runtime cannot take {tmp_path}/odd.onnx: "
@@ -378,7 +378,7 @@ def test_a_file_with_another_input_is_recorded_as_failed(
 ) -> None:
     """Exit code 1, and one line with the input the file has and the one it should have."""
     path = foreign(tmp_path / "nchw.onnx", name="x", kind=TensorProto.FLOAT, shape=("batch", 3, 32, 32))
-    ran = bobrt("bench", "--plan", TINY, path)
+    ran = bobrt("bench", "--plan", TINY, path, env={"BOBRT_NO_PROGRESS": "1"})
     assert ran.code == 1
     assert ran.err == (
         f"[1/1] nchw ort-cpu fp32: failed: {path} takes x float32 [?, 3, 32, 32]; "
@@ -404,3 +404,15 @@ def test_a_foreign_file_is_ranked_only_once_its_accuracy_is_known(
         "": True,
         "digits": False,
     }
+
+
+def test_a_runtime_that_opens_no_onnx_file_says_so(tmp_path: Path, workspace: Workspace) -> None:
+    """An ONNX file with a runtime for checkpoints is a usage error that names what it opens."""
+    model = tmp_path / "model.onnx"
+    shutil.copyfile(next(workspace.cache.glob("onnx/*/model.onnx")), model)
+
+    ran = workspace.bobrt("bench", model, "--runtime", "torch")
+
+    assert ran.code == 2
+    assert "error: runtime torch opens no ONNX file but a checkpoint of its own" in ran.err
+    assert f"hint: bobrt bench {model}" in ran.err

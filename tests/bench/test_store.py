@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from support import Workspace
+
     from bobrt.result import Result
 
     Make = Callable[..., Result]
@@ -149,3 +151,16 @@ def test_an_empty_place_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     assert store.read_all(tmp_path / "none") == ([], [])
     assert store.read_all(tmp_path / "file") == ([], [])
+
+
+def test_samples_that_were_edited_are_found_out(workspace: Workspace) -> None:
+    """A record whose raw times were changed is named and left out."""
+    samples = next(workspace.results.rglob("*.samples.json"))
+    samples.write_text(
+        samples.read_text(encoding="utf-8").replace('"unit":"ns"', '"unit":"us"'), encoding="utf-8"
+    )
+
+    loaded = store.read_all(workspace.results)
+
+    assert [problem for problem in loaded.problems if samples.name in problem]
+    assert len(loaded.problems) == 1
