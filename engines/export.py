@@ -58,7 +58,7 @@ def make(job: Job) -> Produced:
     export(net, card, path)
     job.report("proving", "against PyTorch")
     images = proof_images(card)
-    twin = moved_twin(net)
+    twin = moved_twin(net, images)
     if twin is None:
         relative = prove(net, path, images)
     else:
@@ -97,8 +97,12 @@ def export(net: model.Model, card: FileCard, path: Path) -> None:
     onnx_file.save(program.model_proto, card, path)
 
 
-def moved_twin(net: model.Model) -> model.Model | None:
-    """Return a copy whose near-zero parameters are random, or None if training moved them all."""
+def moved_twin(net: model.Model, images: NDArray[np.uint8]) -> model.Model | None:
+    """Return a copy whose near-zero parameters are random, or None if training moved them all.
+
+    Its BatchNorms take the statistics of `images`: with those of no data the answers of a deep
+    network fade until they are the same for every image.
+    """
     unmoved = [name for name, p in net.named_parameters() if p.numel() and p.abs().max() < UNMOVED]
     if not unmoved:
         return None
@@ -107,7 +111,21 @@ def moved_twin(net: model.Model) -> model.Model | None:
     for name, parameter in twin.named_parameters():
         if name in unmoved:
             nn.init.normal_(parameter, std=0.2, generator=generator)
+    norms = [m for m in twin.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)]
+    hooks = [norm.register_forward_pre_hook(_settle) for norm in norms]
+    with torch.no_grad():
+        twin(torch.from_numpy(images))
+    for hook in hooks:
+        hook.remove()
     return twin
+
+
+def _settle(norm: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+    """Give a BatchNorm the statistics of its input; a channel that hardly moves is not blown up."""
+    (x,) = inputs
+    variance, mean = torch.var_mean(x, dim=[0, *range(2, x.ndim)], correction=0)
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance.clamp(min=float(variance.mean()) / 10))
 
 
 def prove(

@@ -63,7 +63,7 @@ def untrained(
     """Each backbone of the quick plan before any training, exported as its twin."""
     seed_everything(0)
     net = model.build(backbone(request.param), classes=10, size=32).eval()
-    twin = export.moved_twin(net)
+    twin = export.moved_twin(net, export.proof_images(card(request.param)))
     assert twin is not None
     path = tmp_path_factory.mktemp(request.param) / "twin.onnx"
     export.export(twin, card(request.param), path)

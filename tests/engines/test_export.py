@@ -198,17 +198,35 @@ def test_every_backbone_of_the_quick_plan_is_proven_untrained(untrained: Any, ph
     assert max(relative.values()) <= 1e-4
 
 
-def test_a_twin_differs_in_what_no_training_moved_and_in_nothing_else(untrained: Any) -> None:
+def test_a_twin_differs_in_what_no_training_moved_and_in_nothing_else(
+    untrained: Any, photos: np.ndarray
+) -> None:
     """The network itself is left alone, and making a twin again gives the same one."""
-    before, twin = untrained.net.state_dict(), untrained.twin.state_dict()
+    before, twin = dict(untrained.net.named_parameters()), dict(untrained.twin.named_parameters())
     changed = {name for name, value in before.items() if not torch.equal(value, twin[name])}
-    again = export.moved_twin(untrained.net).state_dict()
+    kept = {name: value.clone() for name, value in untrained.net.state_dict().items()}
+    again = dict(export.moved_twin(untrained.net, photos).named_parameters())
 
     assert changed
     assert all(before[name].abs().max() < export.UNMOVED for name in changed)
-    assert all(twin[name].abs().max() > export.UNMOVED for name, _ in untrained.twin.named_parameters())
-    assert all(torch.equal(twin[name], again[name]) for name in twin)
-    assert export.moved_twin(untrained.twin) is None
+    assert all(value.abs().max() > export.UNMOVED for value in twin.values())
+    assert all(torch.equal(value, again[name]) for name, value in twin.items())
+    assert all(torch.equal(value, kept[name]) for name, value in untrained.net.state_dict().items())
+    assert export.moved_twin(untrained.twin, photos) is None
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "repvit_m0_9", "test_efficientnet", "test_vit_patch8"])
+@torch.inference_mode()
+def test_a_twin_s_answers_move_with_the_image_however_deep_it_is(name: str, photos: np.ndarray) -> None:
+    """Untrained BatchNorms let a signal fade to a ten-thousandth of the answer; the twin's do not."""
+    seed_everything(0)
+    net = model.build(backbone(name), classes=10, size=32).eval()
+
+    twin = export.moved_twin(net, photos)
+
+    assert twin is not None
+    for answer in twin(torch.from_numpy(photos)):
+        assert answer.std(dim=0).max() > 0.01 * answer.abs().max()
 
 
 def test_a_wrong_weight_behind_a_closed_layer_scale_is_seen_through_the_twin(
@@ -217,7 +235,7 @@ def test_a_wrong_weight_behind_a_closed_layer_scale_is_seen_through_the_twin(
     """Untrained, a wrong block agrees all the same: that is the trap. Its twin's file is refused."""
     seed_everything(0)
     net = model.build(backbone("test_convnext2"), classes=10, size=32).eval()
-    twin = export.moved_twin(net)
+    twin = export.moved_twin(net, photos)
     assert twin is not None
     for network, name in ((net, "net.onnx"), (twin, "twin.onnx")):
         wrong = export.copy.deepcopy(network)
@@ -230,26 +248,44 @@ def test_a_wrong_weight_behind_a_closed_layer_scale_is_seen_through_the_twin(
         export.prove(twin, tmp_path / "twin.onnx", photos)
 
 
-def test_the_stage_says_when_a_twin_was_needed(
-    made: Find, card: Callable[..., FileCard], tmp_path: Path
-) -> None:
-    """An untrained network is exported as it is, proven by its twin, and the twin is not left behind."""
+@pytest.fixture
+def fresh(made: Find, card: Callable[..., FileCard], tmp_path: Path) -> Job:
+    """The export of an untrained network, to be made."""
     seed_everything(0)
     net = model.build(backbone("test_resnet"), classes=10, size=32)
     model.save(net, card(), tmp_path / "it.safetensors")
     source = Artifact(tmp_path / "it.safetensors", made("checkpoint").manifest)
-    folder = tmp_path / "made"
-    folder.mkdir()
+    (tmp_path / "made").mkdir()
+    return Job({"batch": "dynamic"}, source, tmp_path / "made", lambda *_: None)
 
-    produced = export.make(Job({"batch": "dynamic"}, source, folder, lambda *_: None))
+
+def test_the_stage_says_when_a_twin_was_needed(fresh: Job) -> None:
+    """An untrained network is exported as it is, proven by its twin, and the twin is not left behind."""
+    produced = export.make(fresh)
 
     assert produced.detail["proven_by_twin"] is True
     assert max(produced.detail["parity"].values()) <= 1e-4
-    assert [file.name for file in folder.iterdir()] == ["model.onnx"]
-    weights = {
-        init.name: numpy_helper.to_array(init) for init in onnx.load(folder / "model.onnx").graph.initializer
-    }
+    assert [file.name for file in fresh.folder.iterdir()] == ["model.onnx"]
+    file = onnx.load(fresh.folder / "model.onnx")
+    weights = {init.name: numpy_helper.to_array(init) for init in file.graph.initializer}
+    net = model.load(fresh.source.path)[0]
     np.testing.assert_array_equal(weights["head.weight"], net.head.weight.detach())
+
+
+def test_a_twin_does_not_excuse_the_file_itself(fresh: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a right twin and a wrong file the stage fails, and the file is named."""
+    real = export.export
+
+    def export_wrongly(net: model.Model, card: FileCard, path: Path) -> None:
+        if path.name == "model.onnx":
+            net = export.copy.deepcopy(net)
+            net.head.weight.data.mul_(1.01)
+        real(net, card, path)
+
+    monkeypatch.setattr(export, "export", export_wrongly)
+
+    with pytest.raises(BobrtError, match=r"model\.onnx differs from PyTorch in logits"):
+        export.make(fresh)
 
 
 def test_an_export_needs_a_checkpoint(tmp_path: Path) -> None:
