@@ -5,6 +5,7 @@ Re-issuing the same command is how a run is resumed; `bench.decide` says what is
 
 from __future__ import annotations
 
+import random
 import time
 from datetime import UTC, datetime
 from functools import partial
@@ -20,10 +21,9 @@ from bobrt.errors import MachineError
 from bobrt.paths import lock, write_atomic
 from bobrt.result import Result
 from bobrt.spec import State
-from engines.runtimes import RUNTIMES, cannot_run, versions
+from engines.runtimes import RUNTIMES, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from bench.decide import Decision, Desk
@@ -40,19 +40,20 @@ class Campaign:
     Args:
         desk: Says what is done, and where files are.
         progress: Where to show it.
-        rerun: Measure again what is done.
 
     """
 
-    def __init__(self, desk: Desk, progress: Progress, *, rerun: bool = False) -> None:
+    def __init__(self, desk: Desk, progress: Progress) -> None:
         self._desk = desk
         self._limits = desk.plan.limits
         self._progress = progress
-        self._rerun = rerun
         self._failures: dict[str, Failure] = {}
 
-    def run(self, questions: list[Question]) -> Iterator[Result]:
-        """Answer every question; yield each record as soon as it is written.
+    def run(self, questions: list[Question]) -> list[Result]:
+        """Answer every question; each record is written as soon as it is there, and grows with each round.
+
+        The first round goes in the plan's order, as the files become ready; each later one in a
+        shuffled order of its own, so that what the machine does over time is not one backbone's fate.
 
         Raises:
             MachineError: Nothing at all can be answered here, or the results cannot be written.
@@ -62,12 +63,20 @@ class Campaign:
         _require_any(decisions)
         for again in dict.fromkeys(decision.again for decision in decisions if decision.again):
             self._progress.done(f"to do again: {again}")
+        width = len(str(len(decisions)))
+        labels = [f"[{i + 1:{width}}/{len(decisions)}] {d.question.cell}" for i, d in enumerate(decisions)]
+        answered = []
         for index, decision in enumerate(decisions):
-            label = f"[{index + 1:{len(str(len(decisions)))}}/{len(decisions)}] {decision.question.cell}"
             if decision.make and not any(_siblings(d, decision) for d in decisions[:index]):
                 wanted = _wanted([d for d in decisions if _siblings(d, decision)])
                 self._failures |= make_all(self._desk.shop, wanted, self._limits, self._progress)
-            yield self._answer(decision.question, label)
+            answered.append(self._answer(decision.question, labels[index]))
+        for number in range(2, self._desk.plan.rounds + 1):
+            for index in random.Random(number).sample(range(len(questions)), len(questions)):  # noqa: S311 - an order
+                if answered[index].state is State.COMPLETE:
+                    label = f"round {number}/{self._desk.plan.rounds} {labels[index]}"
+                    answered[index] = self._once_more(questions[index], number, label)
+        return answered
 
     def _answer(self, question: Question, label: str) -> Result:
         """Return one cell's record, writing it if there is none of today."""
@@ -76,11 +85,27 @@ class Campaign:
         with lock(str(path), waiting):
             # Decided anew: another run may have answered it while this one waited.
             decision = self._desk.decide(question)
-            if decision.action == "done" and not self._rerun:
+            if decision.action == "done":
                 result = store.read(path)
                 self._progress.done(f"{label}: already done, {in_one_line(result)}")
                 return result
+            if decision.rounds:
+                result = store.read(path)
+                self._progress.done(f"{label}: {decision.reason}, {in_one_line(result)}")
+                return result
             result = self._answered(decision, label)
+        self._progress.done(f"{label}: {in_one_line(result)}")
+        return result
+
+    def _once_more(self, question: Question, number: int, label: str) -> Result:
+        """Time a cell for the `number`-th time, unless it has been."""
+        path = self._desk.path(question.cell)
+        waiting = partial(self._progress.update, label, "waiting", "another bobrt benches the same cell")
+        with lock(str(path), waiting):
+            decision = self._desk.decide(question, rerun=False)
+            if not 0 < decision.rounds < number:
+                return store.read(path)
+            result = self._measure(question, label, number)
         self._progress.done(f"{label}: {in_one_line(result)}")
         return result
 
@@ -92,15 +117,12 @@ class Campaign:
             return self._ended(question, State.FAILED, failure.reason, failure.log)
         if decision.action in _STATES:
             return self._ended(question, _STATES[decision.action], decision.reason)
-        unable = cannot_run(RUNTIMES.get(question.cell.runtime))
-        if unable:  # asked to run again, and still unable
-            return self._ended(question, State.UNSUPPORTED, unable)
         return self._measure(question, label)
 
-    def _measure(self, question: Question, label: str) -> Result:
-        """Measure one cell in its own process."""
+    def _measure(self, question: Question, label: str, number: int = 1) -> Result:
+        """Run one round of one cell in its own process."""
         started = time.monotonic()
-        order = self._desk.order(question)
+        order = self._desk.order(question, number)
         path = self._desk.path(question.cell)
         log = path.with_suffix(".log")
         log.unlink(missing_ok=True)
@@ -115,7 +137,8 @@ class Campaign:
             raise MachineError(ended.message, ended.hint)
         if ended.message:
             seconds = time.monotonic() - started
-            return self._ended(question, State.FAILED, ended.message, log, seconds)
+            reason = ended.message if number == 1 else f"in round {number}: {ended.message}"
+            return self._ended(question, State.FAILED, reason, log, seconds)
         log.unlink(missing_ok=True)
         return store.read(path)
 

@@ -26,8 +26,24 @@ CAVEATS = {
         "use a machine with cores of its own",
     ),
     "few-samples": Caveat(
-        "too few samples for an interval of the median",
+        "too few independent samples for an interval of the median",
         "raise min_s or min_n in the plan's [timing]",
+    ),
+    "few-rounds": Caveat(
+        "timed in fewer than three rounds, so its error bar does not hold what differs between processes",
+        "run the same command with --repeat 3",
+    ),
+    "unstable": Caveat(
+        "its rounds differ by more than 10 %, the machine's own drift counted in, so the row is not ranked",
+        "quieten the machine, fix its clocks, and run again with --rerun",
+    ),
+    "never-steady": Caveat(
+        "its times were not steady when the longest warm-up was over",
+        "raise warmup_s in the plan's [timing]",
+    ),
+    "slows-down": Caveat(
+        "within a round it became more than 10 % slower: heat, a filling cache or a leak",
+        "raise min_s in the plan's [timing] to see where it settles",
     ),
     "no-reference": Caveat(
         "nothing to compare with: the checkpoint this file came from is not known here",

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from bench import measure, store
+from bench import measure, reference, store
 from bench.watch import CpuWatch, PeakMemory
 from bobrt import data
 from bobrt.catalogue import TASKS
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
 from bobrt.paths import sha256_of
-from bobrt.result import Accuracy, CellRecord, Latency, Memory, Parity, Result, Throughput
+from bobrt.result import Accuracy, CellRecord, Memory, Parity, Result
 from bobrt.spec import State
 from bobrt.system import this_system
 from bobrt.tasks import task_of
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bench.measure import Timed
     from bench.orders import CellOrder
-    from bobrt.result import Timing
+    from bobrt.result import Latency
     from bobrt.spec import Cell
     from bobrt.tasks import Task
     from engines.runner import Runner
@@ -53,8 +54,10 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         BobrtError: The file was edited, cannot be opened, or its answers are not numbers.
 
     """
+    if order.round > 1:
+        return _once_more(order, report)
     started, clock = datetime.now(UTC), time.monotonic()
-    artifact, timing = order.artifact, order.timing
+    artifact = order.artifact
     _require_same(order.file, artifact.sha256)
     runtime = RUNTIMES.get(order.cell.runtime)
     task = task_of(TASKS.get(order.card.task)) if order.card.task else None
@@ -66,13 +69,11 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
             caveats.add("no-reference")
         accuracy = _accuracy(runner, task, order, report) if task else None
         with CpuWatch() as watch:
-            latencies, throughputs, times = _speed(runner, order, timing, report)
+            timed = _speed(runner, order, report)
     _require_same(order.file, artifact.sha256)
-    if any(row.ci95_ms is None for row in latencies):
-        caveats.add("few-samples")
+    machine = reference.median_ms(order.threads)
     if artifact.precision_share is not None and artifact.precision_share < 0.5:  # noqa: PLR2004
         caveats.add("below-half-precision-share")
-    record = Path(order.record)
     result = Result(
         state=State.COMPLETE,
         reason="",
@@ -80,8 +81,8 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         artifact=artifact,
         accuracy=accuracy,
         parity=agreement,
-        latency=latencies,
-        throughput=throughputs,
+        latency=[],
+        throughput=[],
         memory=Memory(
             engine_bytes=artifact.bytes,
             peak_bytes=memory.bytes,
@@ -91,12 +92,79 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         caveats=sorted(caveats | watch.caveats()),
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - clock, 3),
-        timing=timing,
+        timing=order.timing,
         limit=order.limit,
-        samples=store.write_samples(record, times),
+    )
+    return _kept(order, result, {}, timed, [machine])
+
+
+def _once_more(order: CellOrder, report: Callable[[str, str], None]) -> Result:
+    """Time a cell that has a record once more, and add the round to it."""
+    clock, record = time.monotonic(), Path(order.record)
+    before = store.read(record)
+    _require_same(order.file, order.artifact.sha256)
+    runtime = RUNTIMES.get(order.cell.runtime)
+    with open_runner(runtime, Path(order.file), order.threads) as runner, CpuWatch() as watch:
+        timed = _speed(runner, order, report)
+    _require_same(order.file, order.artifact.sha256)
+    machine = [*(before.drift.repeats_ms if before.drift else []), reference.median_ms(order.threads)]
+    result = msgspec.structs.replace(
+        before,
+        caveats=sorted({*before.caveats} | watch.caveats()),
+        seconds=round(before.seconds + time.monotonic() - clock, 3),
+    )
+    return _kept(order, result, store.read_samples(record, before), timed, machine)
+
+
+def _kept(
+    order: CellOrder,
+    result: Result,
+    earlier: dict[str, list[NDArray[np.int64]]],
+    timed: dict[str, Timed],
+    machine_ms: list[float],
+) -> Result:
+    """Write a record with one more round of times, its numbers made anew from the times of every round."""
+    record, drift = Path(order.record), reference.drift_of(machine_ms)
+    rounds = {name: [*earlier.get(name, []), loop.times_ns] for name, loop in timed.items()}
+    latencies, throughputs = [], []
+    for name, loop in timed.items():
+        scenario, _, batch = name.partition("-")
+        if scenario == "latency":
+            latencies.append(measure.latency(rounds[name], int(batch), "wall", loop, drift.relative or 0.0))
+        else:
+            throughputs.append(measure.throughput(rounds[name], int(batch)))
+    result = msgspec.structs.replace(
+        result,
+        latency=latencies,
+        throughput=throughputs,
+        drift=drift,
+        caveats=sorted(set(result.caveats) - TIMING_CAVEATS | _caveats(latencies, rounds, timed)),
+        samples=store.write_samples(record, rounds),
     )
     store.write(record, result)
+    store.drop_old_samples(record, result)
     return result
+
+
+TIMING_CAVEATS = {"few-samples", "few-rounds", "unstable", "never-steady", "slows-down"}
+"""Made anew from the times of every round."""
+
+
+def _caveats(
+    latencies: list[Latency], rounds: dict[str, list[NDArray[np.int64]]], timed: dict[str, Timed]
+) -> set[str]:
+    """Return what the times themselves say against a row."""
+    found = {
+        "few-samples": any(row.ci95_ms is None for row in latencies),
+        "few-rounds": any(row.spread_ms is None for row in latencies),
+        "unstable": any(
+            row.spread_ms is not None and row.spread_ms[1] > measure.SLOWER * row.spread_ms[0]
+            for row in latencies
+        ),
+        "never-steady": not all(loop.steady for loop in timed.values()),
+        "slows-down": any(measure.slows_down(times) for loops in rounds.values() for times in loops),
+    }
+    return {name for name, so in found.items() if so}
 
 
 def record_of(cell: Cell) -> CellRecord:
@@ -152,32 +220,45 @@ def _accuracy(runner: Runner, task: Task, order: CellOrder, report: Callable[[st
     )
 
 
-def _speed(
-    runner: Runner, order: CellOrder, timing: Timing, report: Callable[[str, str], None]
-) -> tuple[list[Latency], list[Throughput], dict[str, NDArray[np.int64]]]:
+def _speed(runner: Runner, order: CellOrder, report: Callable[[str, str], None]) -> dict[str, Timed]:
     """Time the file: one image after another, then one batch after another."""
-    window = measure.Window(timing.warmup_s, timing.min_s, timing.min_n)
+    timing = order.timing
+    window = measure.Window(
+        timing.warmup_s,
+        timing.min_s,
+        timing.min_n,
+        float("inf") if timing.max_s is None else timing.max_s,
+        float("inf") if timing.width is None else timing.width,
+    )
     fixed = runner.inputs()[IMAGES].shape[0]
     images = _pool(order)
-    times: dict[str, NDArray[np.int64]] = {}
 
-    def timed(batch: int) -> measure.Timed:
+    def loop(batch: int) -> Timed:
         feeds = [
             {IMAGES: np.take(images, range(i, i + batch), axis=0, mode="wrap")} for i in range(len(images))
         ]
         return measure.closed_loop(runner.infer, feeds, window)
 
     report("timing", f"batch {fixed or 1}")
-    first = timed(fixed or 1)
-    times[f"latency-{fixed or 1}"] = first.times_ns
-    latencies = [measure.latency(first, fixed or 1, "wall")]
-    throughputs = [measure.throughput(first, fixed)] if fixed else []
-    for batch in [] if fixed else timing.throughput_batches:
-        report("timing", f"batch {batch}, {latencies[0].p50_ms:.3g} ms alone")
-        many = timed(batch)
-        times[f"throughput-{batch}"] = many.times_ns
-        throughputs.append(measure.throughput(many, batch))
-    return latencies, throughputs, times
+    alone = loop(fixed or 1)
+    _require_finite(runner, images, fixed or 1)
+    timed = {f"latency-{fixed or 1}": alone}
+    if fixed:
+        return timed | {f"throughput-{fixed}": alone}
+    for batch in timing.throughput_batches:
+        report("timing", f"batch {batch}, {np.median(alone.times_ns) / 1e6:.3g} ms alone")
+        timed[f"throughput-{batch}"] = loop(batch)
+    return timed
+
+
+def _require_finite(runner: Runner, images: NDArray[np.uint8], batch: int) -> None:
+    """Raise if an answer to a timed image is no number: nobody ships the speed of a broken engine."""
+    outputs = answers(runner, images, batch)
+    if broken := [name for name, value in outputs.items() if not np.isfinite(value).all()]:
+        raise BobrtError(
+            f"the engine answers NaN or infinity in {', '.join(broken)} while it is timed",
+            "choose another precision",
+        )
 
 
 def _pool(order: CellOrder) -> NDArray[np.uint8]:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 from bench import store
-from bench.files import identities, identity
+from bench.files import again_for, identities, identity
 from bench.orders import CellOrder
-from bobrt.artifacts import version
 from bobrt.errors import BobrtError, UnsupportedError, UsageError
 from bobrt.result import Artifact as ArtifactRecord
 from bobrt.result import Result, Timing
@@ -46,6 +45,8 @@ class Decision(NamedTuple):
     """What would change it, where something would."""
     again: str = ""
     """Why it is done again, where something was done before: a damaged file, other tools, a failure."""
+    rounds: int = 0
+    """Rounds of its record that stand, when only more of them are asked for."""
 
 
 class Desk:
@@ -56,19 +57,23 @@ class Desk:
         cache: Where artifacts live.
         results: Where records are written.
         limit: Test images to use, or None for all.
+        rerun: Do again what is done.
 
     """
 
-    def __init__(self, plan: Plan, cache: Path, results: Path, limit: int | None = None) -> None:
+    def __init__(
+        self, plan: Plan, cache: Path, results: Path, *, limit: int | None = None, rerun: bool = False
+    ) -> None:
         self.plan = plan
         self.results = results
         self.limit = limit
+        self.rerun = rerun
         self.shop = workshop(cache)
         self.system = this_system()
         self.timing = Timing(**msgspec.structs.asdict(plan.timing))
 
-    def decide(self, question: Question) -> Decision:
-        """Return what will become of a cell."""
+    def decide(self, question: Question, *, rerun: bool | None = None) -> Decision:
+        """Return what will become of a cell; `rerun` overrules the desk's own."""
         cell = question.cell
         runtime = RUNTIMES.get(cell.runtime)
         try:
@@ -79,16 +84,19 @@ class Desk:
         if missing and (blocked := self._blocked(question, missing)):
             return blocked
         unable = cannot_run(runtime)
-        stale = why if artifact is None else self._stale(question, artifact, unable)
-        if not stale:
-            return Decision(question, "done", "")
-        again = "" if stale.startswith("no ") else stale
+        stale, rounds = (why, 0) if artifact is None else self._standing(question, artifact, unable)
+        if not stale and not (self.rerun if rerun is None else rerun):
+            if unable or rounds >= self.plan.rounds:
+                return Decision(question, "done", "")
+            reason = f"{rounds} of {self.plan.rounds} rounds timed"
+            return Decision(question, "run", reason, rounds=rounds)
+        again = again_for(stale)
         if unable:
             return Decision(question, "unsupported", unable, missing, again=again)
-        return Decision(question, "run", stale, missing, again=again)
+        return Decision(question, "run", stale or "asked to run again", missing, again=again)
 
-    def order(self, question: Question) -> CellOrder:
-        """Return what the process that measures a cell is told. Its files must exist."""
+    def order(self, question: Question, number: int = 1) -> CellOrder:
+        """Return what the process of a cell's round is told. Its files must exist."""
         artifact, record = self._look(question)[0], self.describe(question)
         if artifact is None or record is None:
             raise BobrtError(f"the file of {question.cell} is gone", "run the same command again")
@@ -106,6 +114,7 @@ class Desk:
             limit=self.limit,
             threads=cores(),
             record=str(self.path(question.cell)),
+            round=number,
         )
 
     def describe(self, question: Question) -> ArtifactRecord | None:
@@ -163,7 +172,7 @@ class Desk:
         """Return the decision for a cell whose files cannot be made here, if so."""
         for target in missing:
             stage = STAGES[target.stage]
-            if absent := [tool for tool in stage.tools if version(tool) is None]:
+            if absent := self.shop.absent(target.stage):
                 reason = f"making its {target.stage} needs {', '.join(absent)}, not installed here"
                 return Decision(question, "unsupported", reason, hint=f"pip install 'bobrt[{stage.extra}]'")
         if reason := cannot_build(RUNTIMES.get(question.cell.runtime)):
@@ -174,15 +183,24 @@ class Desk:
                 return Decision(question, "skipped", error.message, hint=error.hint)
         return None
 
-    def _stale(self, question: Question, artifact: Artifact, unable: str) -> str:
-        """Return why a cell's record is not today's, or an empty string if it is."""
+    def _standing(self, question: Question, artifact: Artifact, unable: str) -> tuple[str, int]:
+        """Return why a cell's record is not today's, if it is not, and how many rounds it was timed."""
         path = self.path(question.cell)
         if not path.is_file():
-            return "no result yet"
+            return "no result yet", 0
         try:
             result = store.read(path)
         except UsageError as error:
-            return error.message
+            return error.message, 0
+        rounds = min((len(row.repeats_ms) for row in result.latency), default=0)
+        stale = self._stale(question, result, artifact, unable)
+        more = result.state is State.COMPLETE and rounds < self.plan.rounds
+        if more and not (result.samples and path.with_name(result.samples.file).is_file()):
+            stale = stale or "the raw times of its earlier rounds are gone"
+        return stale, rounds
+
+    def _stale(self, question: Question, result: Result, artifact: Artifact, unable: str) -> str:
+        """Return why a record is not today's, or an empty string if it is."""
         if result.state is not State.COMPLETE and (result.state is State.FAILED or result.reason != unable):
             return f"{result.state} before: {result.reason}"
         if not question.file and result.accuracy and result.accuracy.reference is None:

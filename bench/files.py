@@ -51,8 +51,8 @@ def make(shop: Workshop, target: Target, limits: Limits, progress: Progress) -> 
     artifact, why = shop.look(target)
     if artifact is not None:
         return artifact
-    if not why.startswith("no "):
-        progress.done(f"to do again: {why}")
+    if again := again_for(why):
+        progress.done(f"to do again: {again}")
     missing = [step for step in target.chain() if shop.find(step) is None]
     for step in missing:
         shop.require_tools(step.stage)
@@ -93,6 +93,11 @@ def make_all(shop: Workshop, targets: list[Target], limits: Limits, progress: Pr
             progress.done(f"{label}: {broken.stage} failed: {ended.message}")
             rest = rest[ended.job + 1 :]
     return failures
+
+
+def again_for(why: str) -> str:
+    """Return a reason if it speaks of something that was there before; "no ... yet" does not."""
+    return "" if why.startswith("no ") else why
 
 
 def identity(target: Target) -> str:

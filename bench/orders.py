@@ -28,6 +28,8 @@ class CellOrder(Frozen, frozen=True, kw_only=True):
     threads: int
     record: str
     """Where the result is written."""
+    round: int = 1
+    """The first round asks for everything; a later one times once more and adds to the record."""
 
 
 class Order(Frozen, frozen=True, kw_only=True):
@@ -45,7 +47,6 @@ class Event(Frozen, frozen=True, kw_only=True):
     kind: Literal["phase", "waiting", "running", "done", "error"]
     phase: str = ""
     detail: str = ""
-    job: int = 0
     error_kind: ErrorKind = "failed"
     message: str = ""
     hint: str = ""

@@ -30,11 +30,16 @@ Axis = Annotated[tuple[Count | Literal["dynamic"], ...], Meta(min_length=1)]
 
 
 class Windows(Frozen, frozen=True, kw_only=True):
-    """How long each row is timed."""
+    """How long each row is timed, in each round."""
 
     warmup_s: Annotated[float, Meta(ge=0, lt=86400)] = 1.0
+    """Seconds of warm-up at least; it goes on until the answers' times are steady."""
     min_s: Annotated[float, Meta(gt=0, lt=86400)] = 3.0
     min_n: Count = 100
+    max_s: Annotated[float, Meta(gt=0, lt=86400)] = 30.0
+    """Seconds after which sampling ends, whatever it has reached."""
+    width: Annotated[float, Meta(gt=0, le=1)] = 0.02
+    """Sampling ends when the 95 % interval of the median is this narrow, relative to the median."""
     throughput_batches: tuple[Count, ...] = (32,)
 
 
@@ -62,6 +67,8 @@ class Plan(Frozen, frozen=True, kw_only=True):
     seeds: Annotated[tuple[Seed, ...], Meta(min_length=1)] = (0,)
     reference: bool = True
     """Also run every checkpoint in fp32 PyTorch."""
+    rounds: Count = 3
+    """How often every cell is timed, each time in a process of its own, among the others."""
     finetune: Recipe | None = None
     timing: Windows = Windows()
     limits: Limits = Limits()
@@ -87,12 +94,20 @@ def path_of(name: str) -> Path:
     return Path(str(_plans() / f"{name}.toml"))
 
 
-def load(name: str, changes: dict[str, Any] | None = None) -> Plan:
+def load(
+    name: str,
+    changes: dict[str, Any] | None = None,
+    *,
+    repeat: int | None = None,
+    min_time: float | None = None,
+) -> Plan:
     """Return a bundled plan by its name, or any plan by its path, with some keys replaced.
 
     Args:
         name: `quick`, or the path of a TOML file.
         changes: Keys to replace, by flags of the same name.
+        repeat: Rounds, in place of the plan's.
+        min_time: Seconds each loop lasts at least, in place of the plan's; its cap is moved if need be.
 
     Raises:
         UsageError: No such plan; or it is not TOML, has an unknown key, a wrong type, an
@@ -116,6 +131,18 @@ def load(name: str, changes: dict[str, Any] | None = None) -> Plan:
     for key in ("backbones", "tasks", "protocols", "runtimes", "precisions"):
         for value in getattr(plan, key):
             _check_name(key, value, "" if key in changes else where(key))
+    if plan.timing.max_s < plan.timing.min_s:
+        raise UsageError(
+            f"{where('max_s')}: a loop is to last at least {plan.timing.min_s:g} s "
+            f"and at most {plan.timing.max_s:g} s",
+            "raise max_s in the plan's [timing], or lower its min_s",
+        )
+    if repeat is not None:
+        plan = msgspec.structs.replace(plan, rounds=repeat)
+    if min_time is not None:
+        longest = max(min_time, plan.timing.max_s)
+        timing = msgspec.structs.replace(plan.timing, min_s=min_time, max_s=longest)
+        plan = msgspec.structs.replace(plan, timing=timing)
     if "finetune" in plan.protocols and plan.finetune is None:
         raise UsageError(
             f"plan {path} fine-tunes and has no [finetune] table", "copy that of bobrt list plans"

@@ -15,14 +15,14 @@ from bobrt.spec import State
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bobrt.result import Artifact, Result
+    from bobrt.result import Artifact, Latency, Result
 
 MB = 1e6
 
 
 RANKED = ["rank", "front", "backbone", "runtime", "precision", "accuracy %", "accuracy 95 %", "drop"]
-RANKED += ["p50 ms", "p50 95 %", "p90 ms", "p99 ms", "images/s", "file MB", "peak MB", "caveats"]
-SPARE = ["p99 ms", "peak MB", "p90 ms", "file MB", "p50 95 %", "images/s", "accuracy 95 %", "front"]
+RANKED += ["p50 ms", "p50 bar", "p90 ms", "p99 ms", "images/s", "file MB", "peak MB", "caveats"]
+SPARE = ["p99 ms", "peak MB", "p90 ms", "file MB", "p50 bar", "images/s", "accuracy 95 %", "front"]
 LEFT_OUT = ["backbone", "runtime", "precision", "state", "file MB", "build s", "reason"]
 
 
@@ -125,7 +125,7 @@ def _ranked(row: Row) -> list[str]:
         f"{100 * accuracy.ci95[0]:.1f}-{100 * accuracy.ci95[1]:.1f}",
         "" if accuracy.drop is None else f"{100 * accuracy.drop:+.1f}",
         digits(latency.p50_ms),
-        "" if latency.ci95_ms is None else f"{digits(latency.ci95_ms[0])}-{digits(latency.ci95_ms[1])}",
+        _bar(latency),
         "" if latency.p90_ms is None else digits(latency.p90_ms),
         "" if latency.p99_ms is None else digits(latency.p99_ms),
         digits(max(rates)) if rates else "",
@@ -133,6 +133,12 @@ def _ranked(row: Row) -> list[str]:
         "" if peak is None else f"{peak / MB:.1f}",
         " ".join(result.caveats),
     ]
+
+
+def _bar(latency: Latency) -> str:
+    """Return the error bar of the median: the spread of its rounds, or the interval of the only one."""
+    bar = latency.spread_ms or latency.ci95_ms
+    return "" if bar is None else f"{digits(bar[0])}-{digits(bar[1])}"
 
 
 def digits(value: float) -> str:
@@ -161,13 +167,18 @@ def _title(ranking: Ranking) -> str:
 def _footnote(ranking: Ranking) -> str:
     timing = next((row.result.timing for row in ranking.rows if row.result.timing), None)
     n = max(row.accuracy.n for row in ranking.rows)
-    windows = f" Timed for {timing.min_s:g} s after {timing.warmup_s:g} s of warm-up." if timing else ""
+    rounds = min(max(len(row.latency.repeats_ms), 1) for row in ranking.rows)
+    windows = (
+        f" Timed for at least {timing.min_s:g} s after {timing.warmup_s:g} s of warm-up" if timing else ""
+    )
+    windows += f", in {rounds} rounds." if windows and rounds > 1 else "." if windows else ""
     return (
         "Rank: 1 + the rows whose whole accuracy interval lies above; tied rows are ordered by latency. "
         f"Front `*`: no other row is both as accurate and as fast. Accuracy: {n} test images, Wilson "
         "interval. Drop: points below the same checkpoint in fp32 PyTorch. Latency: wall clock, batch 1, "
-        "median with its block-bootstrap interval. Images/s: the best batch. Speed is that of the very file "
-        f"whose accuracy stands beside it.{windows}"
+        "median; its bar is the lowest and highest median of three or more rounds, each in a process of its "
+        "own, else the block-bootstrap interval of the only one. Images/s: the best batch. Speed is that of "
+        f"the very file whose accuracy stands beside it.{windows}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+import numpy as np
 
 from bobrt.errors import UsageError
 from bobrt.paths import sha256_of, write_atomic
@@ -13,10 +14,9 @@ from bobrt.spec import Precision, seal_of
 from bobrt.strict import parse_json, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from bobrt.spec import Cell
@@ -30,6 +30,15 @@ class Loaded(NamedTuple):
     results: list[Result]
     problems: list[str]
     """One line for each file that could not be used."""
+
+
+class _Times(Record, frozen=True, kw_only=True):
+    schema: int = SCHEMA
+    unit: str
+    times: dict[str, list[int]]
+    """All calls of a loop, round after round."""
+    rounds: dict[str, list[int]] = {}
+    """How many of them each round took."""
 
 
 class _Version(Record, frozen=True, kw_only=True):
@@ -52,12 +61,45 @@ def write(path: Path, result: Result) -> None:
     write_atomic(path, to_json(result.sealed()))
 
 
-def write_samples(path: Path, times_ns: Mapping[str, NDArray[np.int64]]) -> Samples:
-    """Write the raw times beside the record at `path`; they come first, the record last."""
-    beside = path.with_name(path.stem + SAMPLES)
-    content = {"schema": SCHEMA, "unit": "ns", "times": {name: t.tolist() for name, t in times_ns.items()}}
+def write_samples(path: Path, rounds: Mapping[str, Sequence[NDArray[np.int64]]]) -> Samples:
+    """Write the raw times of every round beside the record at `path`; they come first, the record last.
+
+    Each round's file has a name of its own: until the record names the new one, the old one is whole.
+    """
+    count = max((len(loops) for loops in rounds.values()), default=1)
+    beside = path.with_name(path.stem + (f".{count}" if count > 1 else "") + SAMPLES)
+    content = _Times(
+        unit="ns",
+        times={name: [int(t) for times in loops for t in times] for name, loops in rounds.items()},
+        rounds={name: [len(times) for times in loops] for name, loops in rounds.items()},
+    )
     write_atomic(beside, msgspec.json.encode(content) + b"\n")
     return Samples(file=beside.name, sha256=sha256_of(beside))
+
+
+def read_samples(path: Path, result: Result) -> dict[str, list[NDArray[np.int64]]]:
+    """Return the raw times of the record at `path`, one array per round, in nanoseconds.
+
+    Raises:
+        UsageError: They are not there, or damaged.
+
+    """
+    if result.samples is None:
+        return {}
+    file = path.with_name(result.samples.file)
+    content = parse_json(read_text(file, "samples"), _Times, f"samples {file}")
+    found = {}
+    for name, times in content.times.items():
+        ends = np.cumsum(content.rounds.get(name, [len(times)]))[:-1]
+        found[name] = np.split(np.asarray(times, dtype=np.int64), ends)
+    return found
+
+
+def drop_old_samples(path: Path, result: Result) -> None:
+    """Delete the raw times of earlier rounds, which the record at `path` no longer names."""
+    for old in path.parent.glob(f"{path.stem}.*{SAMPLES.removeprefix('.')}"):
+        if result.samples is None or old.name != result.samples.file:
+            old.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Result:

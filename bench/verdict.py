@@ -65,6 +65,11 @@ def why_unranked(result: Result) -> str:
         return f"limited to {result.limit} test images"
     if not any(row.batch == 1 for row in result.latency):
         return "its engine cannot answer one image at a time"
+    if "unstable" in result.caveats:
+        low, high = next(row.spread_ms for row in result.latency if row.spread_ms)
+        drift = result.drift.relative if result.drift else None
+        moved = "" if drift is None else f", the machine itself by {100 * drift:.0f} %"
+        return f"unstable: its rounds range from {low:.3g} to {high:.3g} ms{moved}"
     return ""
 
 

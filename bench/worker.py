@@ -43,14 +43,10 @@ def main() -> None:
         except BobrtError as error:
             tell(kind="error", error_kind=error.kind, message=error.message, hint=error.hint)
             sys.exit(ExitCode.FAILED)
-        except MemoryError:
-            traceback.print_exc()
-            tell(kind="error", message=_out_of_memory(order))
-            sys.exit(ExitCode.FAILED)
         except Exception as error:  # noqa: BLE001 - any bug of a model or a library is this cell's end, not the run's
             traceback.print_exc()
             text = " ".join(str(error).split())[:300]
-            short = _is_memory(text)
+            short = isinstance(error, MemoryError) or _is_memory(text)
             tell(kind="error", message=_out_of_memory(order) if short else f"{type(error).__name__}: {text}")
             sys.exit(ExitCode.FAILED)
 
@@ -63,10 +59,10 @@ def _work(order: Order, tell: Any) -> None:  # noqa: ANN401 - see main
             tell(kind="phase", phase=phase, detail=detail)
 
     shop = workshop(Path(order.cache))
-    for job, target in enumerate(order.targets):
-        tell(kind="running", job=job)
-        shop.make(target, report, partial(tell, kind="running", job=job))
-        tell(kind="done", job=job)
+    for target in order.targets:
+        tell(kind="running")
+        shop.make(target, report, partial(tell, kind="running"))
+        tell(kind="done")
     if order.cell is not None:
         with lock(CPU, lambda: report("waiting", "another bobrt uses this machine")):
             tell(kind="running")

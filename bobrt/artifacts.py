@@ -229,10 +229,13 @@ class Workshop:
     def _tools(self, stage: str) -> dict[str, str]:
         return {"bobrt": __version__} | {tool: version(tool) or "absent" for tool in self.stages[stage].tools}
 
+    def absent(self, stage: str) -> list[str]:
+        """Return the tools of `stage` that are not installed."""
+        return [tool for tool in self.stages[stage].tools if version(tool) is None]
+
     def require_tools(self, stage: str) -> None:
         """Raise `MachineError` with the install line if a tool of `stage` is not installed."""
-        absent = [tool for tool in self.stages[stage].tools if version(tool) is None]
-        if absent:
+        if absent := self.absent(stage):
             extra = self.stages[stage].extra
             raise MachineError(
                 f"making the {stage} needs {', '.join(absent)}, not installed here",

@@ -160,6 +160,12 @@ def bench(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Use only so many test images; not ranked.")
     ] = None,
+    repeat: Annotated[
+        int | None, typer.Option(min=1, help="Rounds: time every cell so often, in turn with the others.")
+    ] = None,
+    min_time: Annotated[
+        float | None, typer.Option(min=0.001, max=86399, help="Seconds each loop lasts at least.")
+    ] = None,
     results: ResultsFolder = None,
     rerun: Annotated[bool, typer.Option("--rerun", help="Measure again what is already done.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and why.")] = False,
@@ -178,20 +184,20 @@ def bench(
     typed |= {"protocols": protocol, "runtimes": runtime, "precisions": precision}
     typed |= {"weights": weights, "batches": batch, "seeds": seed}
     changes = flags.changes_of(typed)
-    chosen = plans.load(plan, changes)
+    chosen = plans.load(plan, changes, repeat=repeat, min_time=min_time)
     questions = flags.file_questions(files, changes)
     if "backbones" in changes or not files:
         questions += plans.questions(chosen)
     if not questions:
         raise NothingMatchedError("the plan has no cell", "bobrt bench --dry-run")
     settings = config.load(results=results)
-    desk = decide.Desk(chosen, settings.cache.path, settings.results.path, limit)
+    desk = decide.Desk(chosen, settings.cache.path, settings.results.path, limit=limit, rerun=rerun)
     if dry_run:
         _show_plan([desk.decide(question) for question in questions], json=json or format is Format.JSON)
         return
     check_writable(settings.results.path)
     with console.Progress() as progress:
-        answered = list(campaign.Campaign(desk, progress, rerun=rerun).run(questions))
+        answered = campaign.Campaign(desk, progress).run(questions)
     report.FORMATS["json" if json else format](answered)
     report.write_markdown(
         _read_results(store.read_all(settings.results.path)), settings.results.path / "report.md"

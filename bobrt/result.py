@@ -61,7 +61,7 @@ class Accuracy(Record, frozen=True, kw_only=True):
     reference: float | None
     """The same checkpoint in fp32 PyTorch, on the same images."""
     drop: float | None
-    """`reference - value` in points of the metric, positive when the artifact is worse."""
+    """`reference - value`, a fraction like both."""
     extra: dict[str, float] = {}
 
 
@@ -89,6 +89,15 @@ class Latency(Record, frozen=True, kw_only=True):
     ci95_ms: tuple[float, float] | None
     """95 % interval of the median; null when the sample cannot support one."""
     warmup_s: float
+    repeats_ms: list[float] = []
+    """Median of each round, in the order of the rounds: each round is a process of its own."""
+    spread_ms: tuple[float, float] | None = None
+    """Lowest and highest of the rounds' medians, the error bar to go by; null below three rounds.
+
+    Widened by half of the machine's drift on either side.
+    """
+    stopped: str | None = None
+    """Why the last round's sampling ended: `width` was reached, or `time` ran out first."""
 
 
 class Throughput(Record, frozen=True, kw_only=True):
@@ -99,6 +108,8 @@ class Throughput(Record, frozen=True, kw_only=True):
     n: int
     """Batches timed."""
     ci95: tuple[float, float] | None
+    repeats: list[float] = []
+    """Images per second of each round."""
 
 
 class Memory(Record, frozen=True, kw_only=True):
@@ -109,6 +120,16 @@ class Memory(Record, frozen=True, kw_only=True):
     what: str
 
 
+class Drift(Record, frozen=True, kw_only=True):
+    """The time of one fixed network, taken beside every round: how the machine itself moved."""
+
+    what: str
+    repeats_ms: list[float]
+    """Its median at each round of this row."""
+    relative: float | None
+    """Distance of the outer two relative to their median; null with one round."""
+
+
 class Timing(Record, frozen=True, kw_only=True):
     """How long was measured: the plan's own windows."""
 
@@ -116,6 +137,10 @@ class Timing(Record, frozen=True, kw_only=True):
     min_s: float
     min_n: int
     throughput_batches: tuple[int, ...]
+    max_s: float | None = None
+    """Seconds after which a loop ends, whatever it has reached."""
+    width: float | None = None
+    """Relative width of the median's interval at which a loop may end."""
 
 
 class System(Record, frozen=True, kw_only=True):
@@ -141,6 +166,8 @@ class System(Record, frozen=True, kw_only=True):
     bobrt: str
     git_commit: str | None
     git_dirty: bool | None
+    simd: list[str] = []
+    """Instruction sets of the CPU that decide which kernels run, int8 ones above all."""
     threads: int | None = None
     """Threads the cell's process was given."""
     tools: dict[str, str | None] = {}
@@ -174,6 +201,7 @@ class Result(Record, frozen=True, kw_only=True):
     """UTC, ISO 8601."""
     seconds: float
     timing: Timing | None = None
+    drift: Drift | None = None
     limit: int | None = None
     """Test images used, when fewer than the split was asked for."""
     samples: Samples | None = None

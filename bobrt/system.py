@@ -16,18 +16,24 @@ from bobrt.artifacts import version
 from bobrt.result import System
 from bobrt.spec import digest
 
+_CPUINFO = Path("/proc/cpuinfo")
+_KERNELS = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16"}
+_KERNELS |= {"asimddp", "asimdhp", "bf16", "i8mm", "sve"}
+
 
 @cache
 def this_system() -> System:
     """Return hardware, driver and versions of this machine; `id` hashes hardware and driver only."""
     gpu, driver = _gpu()
     commit, dirty = _git()
-    cpu = _cpu_model()
-    hardware = {"cpu": cpu, "cores": cores(), "gpu": gpu, "driver": driver, "machine": platform.machine()}
+    cpu, simd = _cpu_model(), _simd()
+    hardware = {"cpu": cpu, "simd": simd, "cores": cores(), "gpu": gpu, "driver": driver}
+    hardware["machine"] = platform.machine()
     slug = re.sub(r"[^a-z0-9]+", "-", (gpu or cpu).lower()).strip("-")[:32]
     return System(
         id=f"{slug}-{cores()}c-{digest(hardware)[:8]}",
         cpu=cpu,
+        simd=simd,
         cores=cores(),
         memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         gpu=gpu,
@@ -66,11 +72,21 @@ def no_driver() -> str:
 
 def _cpu_model() -> str:
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        text = _CPUINFO.read_text(encoding="utf-8")
     except OSError:
         text = ""
     found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _simd() -> list[str]:
+    """Return the instruction sets that decide which kernels run: clouds give one name to many CPUs."""
+    try:
+        text = _CPUINFO.read_text(encoding="utf-8")
+    except OSError:
+        return []
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    return sorted(_KERNELS & set(found[1].split())) if found else []
 
 
 @cache

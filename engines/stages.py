@@ -34,7 +34,7 @@ STAGES = {
     "int8-tensorrt": Stage("engines.precision:make_int8_for_tensorrt", _QUANT, "quant"),
     # ModelOpt replaces parts of ONNX Runtime's quantizer when it is imported.
     "int8-onnxruntime": Stage(
-        "engines.precision:make_int8_for_onnxruntime", ("onnx", "onnxruntime"), "bench", worker="onnxruntime"
+        "engines.precision:make_int8_for_onnxruntime", ("onnx", "onnxruntime"), "quant", worker="onnxruntime"
     ),
     "engine-tensorrt": Stage("engines.trt_build:make", ("tensorrt",), "tensorrt", worker="tensorrt"),
     "engine-tensorrt-rtx": Stage("engines.trt_build:make", ("tensorrt-rtx",), "rtx", worker="tensorrt"),

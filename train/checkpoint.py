@@ -13,9 +13,8 @@ import msgspec
 import torch
 
 from bobrt.artifacts import Job, Produced
-from bobrt.catalogue import TASKS
 from bobrt.errors import UsageError
-from bobrt.spec import Protocol
+from bobrt.spec import Protocol, Transform
 from train import finetune, model
 from train.options import CheckpointOptions
 from train.seeding import seed_everything
@@ -23,15 +22,17 @@ from train.seeding import seed_everything
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Adapt = Callable[[model.Model, CheckpointOptions, Transform, Job], dict[str, float | int]]
+
 
 def make(job: Job) -> Produced:
     """Write `checkpoint.safetensors` into the job's folder."""
     options = msgspec.convert(job.options, type=CheckpointOptions)
     job.report("loading", options.backbone.name)
     seed_everything(options.seed)
-    net = _initial(options)
-    detail = _PROTOCOLS[options.protocol](net, options, job)
     transform = model.transform_of(options.backbone, options.task)
+    net = _initial(options, transform)
+    detail = _PROTOCOLS[options.protocol](net, options, transform, job)
     card = model.card_of(
         options.backbone, options.weights, options.protocol, options.seed, transform, options.task
     )
@@ -41,8 +42,7 @@ def make(job: Job) -> Produced:
     return Produced("checkpoint.safetensors", {**described, **detail})
 
 
-def _initial(options: CheckpointOptions) -> model.Model:
-    transform = model.transform_of(options.backbone, options.task)
+def _initial(options: CheckpointOptions, transform: Transform) -> model.Model:
     net = model.build(
         options.backbone,
         classes=len(options.task.labels) if options.task else 0,
@@ -55,20 +55,23 @@ def _initial(options: CheckpointOptions) -> model.Model:
     return net
 
 
-def _finetune(net: model.Model, options: CheckpointOptions, job: Job) -> dict[str, float | int]:
+def _finetune(
+    net: model.Model, options: CheckpointOptions, transform: Transform, job: Job
+) -> dict[str, float | int]:
     if options.task is None or options.recipe is None:
         raise UsageError(
             "fine-tuning needs a task and a recipe", "name one with --task; see bobrt list tasks"
         )
-    card = TASKS.get(options.task.name)
-    return finetune.run(net, card, options.recipe, options.seed, job)
+    return finetune.run(net, options.task, transform, options.recipe, options.seed, job)
 
 
-def _published(net: model.Model, _options: CheckpointOptions, _job: Job) -> dict[str, float | int]:
+def _published(
+    net: model.Model, _options: CheckpointOptions, _transform: Transform, _job: Job
+) -> dict[str, float | int]:
     return {"params": sum(p.numel() for p in net.backbone.parameters())}
 
 
-_PROTOCOLS: dict[Protocol, Callable[[model.Model, CheckpointOptions, Job], dict[str, float | int]]] = {
+_PROTOCOLS: dict[Protocol, Adapt] = {
     Protocol.FINETUNE: _finetune,
     Protocol.PUBLISHED: _published,
 }

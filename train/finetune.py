@@ -32,18 +32,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bobrt.artifacts import Job
-    from bobrt.spec import Recipe, TaskCard
+    from bobrt.spec import Recipe, TaskCard, Transform
     from train.model import Model
 
 RESUME = "resume.pt"
 
 
-def run(net: Model, card: TaskCard, recipe: Recipe, seed: int, job: Job) -> dict[str, float | int]:
+def run(  # noqa: PLR0913, PLR0917 - what a training is made of
+    net: Model, card: TaskCard, transform: Transform, recipe: Recipe, seed: int, job: Job
+) -> dict[str, float | int]:
     """Fine-tune `net` in place.
 
     Args:
         net: The model, initialised.
         card: The task; its `train` split is learned, its `validation` split only watched.
+        transform: Preprocessing of the engine that will be measured.
         recipe: Hyper-parameters.
         seed: Seeds every epoch.
         job: Where to keep the resume file, and whom to tell.
@@ -80,7 +83,7 @@ def run(net: Model, card: TaskCard, recipe: Recipe, seed: int, job: Job) -> dict
             step_on_epochs=False,
             updates_per_epoch=steps,
         )
-        augment = _augmentation(card, recipe)
+        augment = _augmentation(transform, recipe)
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"timm refuses the recipe: {error}", "see the plan's [finetune]") from error
     first, loss = _resume(job.folder / RESUME, net, optimizer)
@@ -101,35 +104,32 @@ def run(net: Model, card: TaskCard, recipe: Recipe, seed: int, job: Job) -> dict
             )
         _keep(job.folder / RESUME, net, optimizer, epoch + 1, loss)
         job.report("training", f"epoch {epoch + 1}/{recipe.epochs} loss {loss:.3f}")
-    return {"loss": loss, "validation": validate(net, card), "epochs": recipe.epochs, "resumed_at": first}
+    score = validate(net, card, transform)
+    return {"loss": loss, "validation": score, "epochs": recipe.epochs, "resumed_at": first}
 
 
-def validate(net: Model, card: TaskCard, split: str = "validation") -> float:
-    """Return the task's metric of `net` over a split, as a fraction."""
+def validate(net: Model, card: TaskCard, transform: Transform) -> float:
+    """Return the task's metric of `net` over the validation split, as a fraction."""
     net.eval()
     task = task_of(card)
-    content = data.load(card, split)
-    if card.transform is None:
-        raise BobrtError(f"task {card.name} leaves the input size open")
-    images = torch.from_numpy(resize(content.images, card.transform))
+    content = data.load(card, "validation")
+    images = torch.from_numpy(resize(content.images, transform))
     with torch.inference_mode():
         logits = torch.cat([net(batch)[1] for batch in images.split(64)])
     return task.score(task.decode({"logits": logits.numpy()}), content).value
 
 
-def _augmentation(card: TaskCard, recipe: Recipe) -> Callable[[Image.Image], Tensor]:
-    """Return timm's training transform at the task's size, without the normalisation."""
-    if card.transform is None:
-        raise BobrtError(f"task {card.name} leaves the input size open")
+def _augmentation(transform: Transform, recipe: Recipe) -> Callable[[Image.Image], Tensor]:
+    """Return timm's training transform at the engine's size, without the normalisation."""
     augment: Callable[[Image.Image], Tensor] = create_transform(
-        input_size=card.transform.size,
+        input_size=transform.size,
         is_training=True,
         scale=recipe.crop_scale,
         ratio=recipe.crop_ratio,
         hflip=recipe.hflip,
         color_jitter=0.0,
         auto_augment=recipe.auto_augment,
-        interpolation=card.transform.interpolation,
+        interpolation=transform.interpolation,
         normalize=False,
     )
     return augment

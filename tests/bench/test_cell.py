@@ -176,11 +176,12 @@ def test_less_than_half_at_the_asked_precision_is_said(order: Order) -> None:
 
 
 def test_too_few_samples_for_an_interval_are_said(order: Order) -> None:
-    """A window of twenty calls has a median and no interval, and the row says why."""
+    """A window that ends after a call or two has a median and no interval, and the row says why."""
     told = order("ort-cpu", "fp32")
-    short = msgspec.structs.replace(told.timing, warmup_s=0.0, min_s=1e-6, min_n=20, throughput_batches=())
+    short = msgspec.structs.replace(told.timing, warmup_s=0.0, min_s=1e-6, max_s=1e-6, throughput_batches=())
     result = cell.run(msgspec.structs.replace(told, timing=short), quiet)
-    assert result.latency[0].n == 20
+    assert 1 <= result.latency[0].n < 60
+    assert result.latency[0].stopped == "time"
     assert result.latency[0].ci95_ms is None
     assert result.throughput == []
     assert "few-samples" in result.caveats

@@ -32,17 +32,91 @@ class Clock:
 SECOND = 1_000_000_000
 
 
+WARM = 12
+"""Calls of the shortest warm-up: three stretches of four."""
+
+
 @pytest.mark.parametrize(
     ("cost", "warmup_s", "calls", "took"),
-    [(1, 0.0, 10, 1e-8), (SECOND, 0.0, 10, 10.0), (SECOND, 24.5, 25, 25.0), (SECOND, 25.0, 25, 25.0)],
-    ids=["by count", "by count, slow", "by time", "by time, to the tick"],
+    [(1, 0.0, 12, 1.2e-8), (SECOND, 0.0, 12, 12.0), (SECOND, 30.0, 30, 30.0), (SECOND, 29.5, 30, 30.0)],
+    ids=["by count", "by count, slow", "by time", "by time, begun call finished"],
 )
-def test_warm_up_lasts_ten_calls_and_its_seconds(cost: int, warmup_s: float, calls: int, took: float) -> None:
-    """The warm-up ends when both its count and its time are reached, and says how long it took."""
+def test_warm_up_lasts_three_stretches_and_its_seconds(
+    cost: int, warmup_s: float, calls: int, took: float
+) -> None:
+    """Where times are steady the warm-up ends when its count and its time are reached; it says how long."""
     clock = Clock(cost)
     timed = measure.closed_loop(clock.infer, ["a"], Window(warmup_s, 1e-9, 1), clock)
     assert len(clock.asked) == calls + 1
     assert timed.warmup_s == pytest.approx(took)
+    assert timed.steady
+
+
+def test_warm_up_goes_on_until_the_times_are_steady() -> None:
+    """An engine that is slow at first is waited for: none of its slow answers is timed."""
+    clock = Clock(*[SECOND * (40 - i) // 10 for i in range(30)], *[SECOND] * 1000)
+    timed = measure.closed_loop(clock.infer, ["a"], Window(24.0, 5.0, 1), clock)
+    assert timed.steady
+    assert timed.warmup_s > 75.0
+    assert set(timed.times_ns.tolist()) == {SECOND}
+
+
+def test_warm_up_that_is_never_steady_ends_and_says_so() -> None:
+    """An engine that gets slower with every call is given up on after five times the warm-up's seconds."""
+    clock = Clock(*[SECOND + i * SECOND // 10 for i in range(1000)])
+    timed = measure.closed_loop(clock.infer, ["a"], Window(12.0, 1.0, 1), clock)
+    assert not timed.steady
+    assert 60.0 <= timed.warmup_s < 90.0
+
+
+def test_sampling_ends_when_the_interval_is_narrow() -> None:
+    """A constant engine needs no more than its minimum, and the loop says that the width was reached."""
+    clock = Clock(SECOND // 100)
+    timed = measure.closed_loop(clock.infer, ["a"], Window(0.0, 1.0, 50, 100.0, 0.01), clock)
+    assert (timed.stopped, len(timed.times_ns)) == ("width", 100)
+
+
+def test_sampling_goes_on_for_a_narrower_interval() -> None:
+    """A noisy engine is asked for longer than its minimum when the interval is not narrow enough yet."""
+    costs = np.random.default_rng(0).lognormal(16.0, 0.3, 20_000).astype(int).tolist()
+    bounds = {"warmup_s": 0.0, "min_s": 1.0, "min_n": 50, "max_s": 1000.0}
+    wide, narrow = (
+        measure.closed_loop(clock.infer, ["a"], Window(**bounds, width=width), clock)
+        for clock, width in ((Clock(*costs), 1.0), (Clock(*costs), 0.02))
+    )
+    assert (wide.stopped, narrow.stopped) == ("width", "width")
+    assert len(narrow.times_ns) > 3 * len(wide.times_ns)
+
+
+def test_sampling_ends_when_time_is_up() -> None:
+    """A cap ends the loop before its count and its width are reached, and the loop says so."""
+    clock = Clock(SECOND)
+    timed = measure.closed_loop(clock.infer, ["a"], Window(0.0, 1.0, 1000, 20.0, 0.01), clock)
+    assert (timed.stopped, len(timed.times_ns)) == ("time", 20)
+
+
+def test_one_call_is_timed_whatever_the_cap() -> None:
+    """A single call that takes longer than the cap is a sample all the same."""
+    clock = Clock(SECOND)
+    timed = measure.closed_loop(clock.infer, ["a"], Window(0.0, 1e-9, 100, 1e-9, 0.01), clock)
+    assert (timed.stopped, timed.times_ns.tolist()) == ("time", [SECOND])
+
+
+@pytest.mark.parametrize(
+    ("times", "slower"),
+    [
+        ([10] * 12, False),
+        (list(range(100, 130)), True),
+        ([100] * 20 + [109] * 10, False),
+        ([100] * 20 + [111] * 10, True),
+        ([130] * 20 + [100] * 10, False),
+        ([1, 2, 3], False),
+    ],
+    ids=["constant", "slower and slower", "nine per cent", "eleven per cent", "faster", "too few"],
+)
+def test_an_engine_that_becomes_slower_is_found_out(times: list[int], slower: bool) -> None:
+    """The last third against the first third, over ten per cent."""
+    assert measure.slows_down(np.array(times)) is slower
 
 
 @pytest.mark.parametrize(
@@ -59,7 +133,7 @@ def test_window_ends_when_time_and_count_are_both_reached(min_s: float, min_n: i
 
 def test_times_are_those_of_the_calls_in_their_order() -> None:
     """Each sample is exactly what its call cost; warm-up calls are in none of them."""
-    clock = Clock(*[999] * 10, 3, 1, 4, 1, 5)
+    clock = Clock(*[999] * WARM, 3, 1, 4, 1, 5)
     timed = measure.closed_loop(clock.infer, ["a"], Window(0.0, 1e-9, 5), clock)
     assert timed.times_ns.dtype == np.int64
     assert timed.times_ns.tolist() == [3, 1, 4, 1, 5]
@@ -69,7 +143,7 @@ def test_feeds_take_turns_through_warm_up_and_window() -> None:
     """No single image is the warm one: the feeds go round without starting over."""
     clock = Clock(1)
     measure.closed_loop(clock.infer, ["a", "b", "c"], Window(0.0, 1e-9, 7), clock)
-    assert "".join(clock.asked) == "abcabcabcabcabcab"
+    assert "".join(clock.asked) == "abcabcabcabcabcabca"
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -83,7 +157,7 @@ def test_garbage_collector_rests_in_the_window_alone(before: bool) -> None:
         assert gc.isenabled() == before
     finally:
         (gc.enable if was else gc.disable)()
-    assert clock.collecting == [before] * 10 + [False] * 3
+    assert clock.collecting == [before] * WARM + [False] * 3
 
 
 def test_garbage_collector_is_back_after_an_error() -> None:
@@ -92,33 +166,58 @@ def test_garbage_collector_is_back_after_an_error() -> None:
 
     def infer(feed: str) -> None:
         clock.infer(feed)
-        if len(clock.asked) == 12:
-            raise ValueError("twelve")
+        if len(clock.asked) == WARM + 2:
+            raise ValueError("fourteen")
 
     assert gc.isenabled()
-    with pytest.raises(ValueError, match="twelve"):
+    with pytest.raises(ValueError, match="fourteen"):
         measure.closed_loop(infer, ["a"], Window(0.0, 1e-9, 5), clock)
     assert gc.isenabled()
 
 
+LOOP = Timed(np.arange(1), 0.25, stopped="time")
+
+
 def test_latency_is_in_milliseconds_and_null_where_unsupported() -> None:
-    """Sixty-three times support a median and its interval, and no p90."""
-    row = measure.latency(Timed(np.arange(1, 64) * 1_000_000, 0.25), 1, "wall")
-    assert (row.p50_ms, row.p90_ms, row.p99_ms, row.n) == (32.0, None, None, 63)
+    """A hundred and one times support a median, its interval and p90, and no p99."""
+    times = np.random.default_rng(0).permutation(np.arange(1, 102)) * 1_000_000
+    row = measure.latency([times], 1, "wall", LOOP)
+    assert (row.p50_ms, row.p90_ms, row.p99_ms, row.n) == (51.0, 91.0, None, 101)
     assert row.ci95_ms is not None
     assert row.ci95_ms[0] < row.p50_ms < row.ci95_ms[1]
     assert (row.scenario, row.batch, row.clock, row.warmup_s) == ("latency", 1, "wall", 0.25)
+    assert (row.repeats_ms, row.spread_ms, row.stopped) == ([51.0], None, "time")
 
 
 def test_latency_of_a_handful_has_no_interval() -> None:
-    """Below forty samples the interval is null, not a guess."""
-    assert measure.latency(Timed(np.arange(1, 40), 0.0), 1, "wall").ci95_ms is None
+    """Below sixty samples the interval is null, not a guess."""
+    times = np.random.default_rng(0).permutation(np.arange(1, 60))
+    row = measure.latency([times], 1, "wall", LOOP)
+    assert (row.ci95_ms, row.p90_ms) == (None, None)
+
+
+def test_rounds_are_pooled_and_their_spread_is_that_of_their_medians() -> None:
+    """Three rounds have one median over all calls, one each, and a spread; two have no spread."""
+    rounds = [np.array([level] * 5) * 1_000_000 for level in (20, 30, 22)]
+    row = measure.latency(rounds, 1, "wall", LOOP)
+    assert (row.n, row.p50_ms, row.repeats_ms, row.spread_ms) == (15, 22.0, [20.0, 30.0, 22.0], (20.0, 30.0))
+    assert measure.latency(rounds[:2], 1, "wall", LOOP).spread_ms is None
+
+
+def test_drift_of_the_machine_widens_the_bar() -> None:
+    """Half of it on either side: what the machine did between the rounds, the row cannot know better."""
+    rounds = [np.array([level] * 5) * 1_000_000 for level in (20, 30, 22)]
+    row = measure.latency(rounds, 1, "wall", LOOP, drift=0.1)
+    assert row.spread_ms == pytest.approx((19.0, 31.5))
+    assert row.p50_ms == 22.0
 
 
 def test_throughput_is_all_images_over_all_the_time() -> None:
-    """Eight images in 1, 2, 3, ... ms: the mean decides, and the interval is turned the right way round."""
-    row = measure.throughput(Timed(np.arange(1, 102) * 1_000_000, 0.0), 8)
+    """Eight images in 1 to 101 ms: the mean decides, and the interval is turned the right way round."""
+    times = np.random.default_rng(0).permutation(np.arange(1, 102)) * 1_000_000
+    row = measure.throughput([times], 8)
     assert row.images_per_s == pytest.approx(8 / 0.051)
     assert (row.batch, row.n) == (8, 101)
     assert row.ci95 is not None
     assert row.ci95[0] < row.images_per_s < row.ci95[1]
+    assert row.repeats == [row.images_per_s]

@@ -115,7 +115,7 @@ def test_a_ranked_row_shows_what_was_measured(make_result: Make) -> None:
         "accuracy 95 %": "90.2-92.2",
         "drop": "+0.0",
         "p50 ms": "0.0624",
-        "p50 95 %": "0.0562-0.0687",
+        "p50 bar": "0.0562-0.0687",
         "p90 ms": "",
         "p99 ms": "",
         "images/s": "128000",

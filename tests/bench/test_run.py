@@ -80,7 +80,11 @@ def test_a_complete_record_is_of_one_file(tiny_run: TinyRun, records: Records, n
     times = sorted(json.loads(samples.read_text())["times"]["latency-1"])
     assert record["latency"][0]["p50_ms"] == times[len(times) - 1 - len(times) // 2] / 1e6
     assert record["latency"][0]["n"] == len(times) >= 20
-    assert record["timing"] == {"warmup_s": 0.1, "min_s": 0.1, "min_n": 20, "throughput_batches": [8]}
+    assert record["latency"][0]["repeats_ms"] == [record["latency"][0]["p50_ms"]]
+    assert record["latency"][0]["spread_ms"] is None
+    assert "few-rounds" in record["caveats"]
+    windows = {"warmup_s": 0.1, "min_s": 0.1, "min_n": 20, "max_s": 1.0, "width": 1.0}
+    assert record["timing"] == {**windows, "throughput_batches": [8]}
     assert record["reason"] == ""
     assert record["log"] is None
 

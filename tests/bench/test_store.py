@@ -66,10 +66,47 @@ def test_a_name_from_elsewhere_stays_inside_the_results(tmp_path: Path, name: st
 
 def test_samples_stand_beside_the_record_and_are_named_by_hash(tmp_path: Path) -> None:
     """The raw times are written whole, in nanoseconds and in order."""
-    samples = store.write_samples(tmp_path / "r.json", {"latency-1": np.array([3, 1, 2])})
+    samples = store.write_samples(tmp_path / "r.json", {"latency-1": [np.array([3, 1, 2])]})
     path = tmp_path / samples.file
-    assert json.loads(path.read_text()) == {"schema": 1, "unit": "ns", "times": {"latency-1": [3, 1, 2]}}
+    assert json.loads(path.read_text()) == {
+        "schema": 1,
+        "unit": "ns",
+        "times": {"latency-1": [3, 1, 2]},
+        "rounds": {"latency-1": [3]},
+    }
     assert samples.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_samples_of_several_rounds_are_read_as_they_were_written(make_result: Make, tmp_path: Path) -> None:
+    """A later round has a file of its own; once the record names it, the earlier one goes, and no other."""
+    path = tmp_path / "r.json"
+    rounds = {"latency-1": [np.array([3, 1]), np.array([2])], "throughput-8": [np.array([9]), np.array([8])]}
+    first = store.write_samples(path, {name: loops[:1] for name, loops in rounds.items()})
+    store.write(path, make_result("a", samples=first))
+    other = store.write_samples(tmp_path / "r-limit5.json", {})
+    second = store.write_samples(path, rounds)
+    assert store.read(path).samples == first
+    result = make_result("a", samples=second)
+    store.write(path, result)
+    store.drop_old_samples(path, result)
+    read = store.read_samples(path, store.read(path))
+    assert {name: [times.tolist() for times in loops] for name, loops in read.items()} == {
+        "latency-1": [[3, 1], [2]],
+        "throughput-8": [[9], [8]],
+    }
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["r.json", second.file, other.file])
+
+
+def test_samples_of_an_earlier_version_are_one_round(make_result: Make, tmp_path: Path) -> None:
+    """Raw times without a count of rounds are those of the only one."""
+    path = tmp_path / "r.json"
+    samples = store.write_samples(path, {"latency-1": [np.array([5, 4])]})
+    file = tmp_path / samples.file
+    content = json.loads(file.read_text())
+    del content["rounds"]
+    file.write_text(json.dumps(content))
+    (times,) = store.read_samples(path, make_result("a", samples=samples))["latency-1"]
+    assert times.tolist() == [5, 4]
 
 
 def changed(**changes: Any) -> Callable[[dict[str, Any]], str]:
@@ -135,7 +172,7 @@ def test_reading_a_folder_names_what_is_damaged_and_uses_the_rest(make_result: M
     store.write(tmp_path / "box" / "bad.json", make_result("bad"))
     (tmp_path / "box" / "bad.json").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "box" / "folder.json").mkdir()
-    store.write_samples(tmp_path / "box" / "good.json", {"latency-1": np.array([1])})
+    store.write_samples(tmp_path / "box" / "good.json", {"latency-1": [np.array([1])]})
     (tmp_path / "box" / ".good.json.x.tmp").write_text("{")
     (tmp_path / "box" / ".hidden.json").write_text("{")
     (tmp_path / "box" / "good.log").write_text("talk")

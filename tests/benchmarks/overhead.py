@@ -75,7 +75,7 @@ def _interleaved(path: Path, seconds: float) -> tuple[list[int], list[int]]:
 def _bare(runner: OrtCpuRunner, feeds: Feeds, seconds: float) -> list[int]:
     """Time the session itself, with as little around it as Python allows."""
     run, clock, times = runner._session.run, time.perf_counter_ns, []
-    for feed in [*feeds, *feeds][: measure.WARMUP_RUNS]:
+    for feed in [*feeds, *feeds][: measure.STRETCHES * measure.STRETCH_RUNS]:
         run(None, feed)
     deadline = clock() + int(seconds * 1e9)
     stop = index = 0

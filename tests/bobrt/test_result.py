@@ -42,13 +42,15 @@ accuracy.metric accuracy.value accuracy.higher_is_better accuracy.n accuracy.ci9
 accuracy.drop accuracy.extra
 parity.max_abs parity.mean_abs parity.agreement parity.n parity.reference_runtime
 latency[].scenario latency[].batch latency[].clock latency[].p50_ms latency[].p90_ms latency[].p99_ms
-latency[].n latency[].ci95_ms latency[].warmup_s
-throughput[].batch throughput[].images_per_s throughput[].n throughput[].ci95
+latency[].n latency[].ci95_ms latency[].warmup_s latency[].repeats_ms latency[].spread_ms latency[].stopped
+throughput[].batch throughput[].images_per_s throughput[].n throughput[].ci95 throughput[].repeats
 memory.engine_bytes memory.peak_bytes memory.what
 timing.warmup_s timing.min_s timing.min_n timing.throughput_batches
+timing.max_s timing.width drift
 system.id system.cpu system.cores system.memory_gb system.gpu system.driver system.os system.python
 system.cuda system.tensorrt system.tensorrt_rtx system.onnxruntime system.onnx system.torch system.timm
 system.modelopt system.numpy system.bobrt system.git_commit system.git_dirty system.threads
+system.simd
 samples.file samples.sha256
 """
 

@@ -76,6 +76,20 @@ def test_the_id_does_not_change_with_versions(monkeypatch: pytest.MonkeyPatch) -
     assert after.id == before.id
 
 
+def test_instruction_sets_make_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two CPUs of one name, of which one has int8 kernels that the other lacks, are two machines."""
+    cpuinfo = tmp_path / "cpuinfo"
+    monkeypatch.setattr(system, "_CPUINFO", cpuinfo)
+    ids = set()
+    for flags, simd in (("fpu avx2 sse", ["avx2"]), ("fpu avx2 avx512_vnni", ["avx2", "avx512_vnni"])):
+        cpuinfo.write_text(f"model name\t: Some CPU\nflags\t\t: {flags}\n", encoding="utf-8")
+        system.this_system.cache_clear()
+        assert system.this_system().cpu == "Some CPU"
+        assert system.this_system().simd == simd
+        ids.add(system.this_system().id)
+    assert len(ids) == 2
+
+
 def test_a_gpu_and_its_driver_make_another_machine(nvidia_smi: Callable[[str], None]) -> None:
     """The first GPU names the machine; a new driver is a new machine."""
     cpu = system.this_system().id

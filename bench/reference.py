@@ -1,0 +1,50 @@
+"""The machine's own speed: one fixed small network, timed beside every round of every row.
+
+A machine that becomes slower or faster in the course of a plan (heat, a neighbour, clocks) moves this
+network's time too, whatever engine the row is about: its drift is the machine's and not the engine's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from bench import measure
+from bobrt.result import Drift
+from engines.ort_cpu import open_session
+
+WHAT = "eight 3x3 convolutions of 32 channels on 32x32 pixels, fp32, ONNX Runtime on the CPU"
+DEPTH, CHANNELS, SIDE = 8, 32, 32
+WINDOW = measure.Window(warmup_s=0.1, min_s=0.2, min_n=20, max_s=2.0)
+
+
+def median_ms(threads: int) -> float:
+    """Return the network's median time here and now, in milliseconds; takes about a third of a second."""
+    session = open_session(_model(), threads)
+    image = np.random.default_rng(0).normal(size=(1, CHANNELS, SIDE, SIDE)).astype(np.float32)
+    timed = measure.closed_loop(lambda feed: session.run(None, feed), [{"x0": image}], WINDOW)
+    return float(np.median(timed.times_ns)) / measure.NS_PER_MS
+
+
+def drift_of(repeats_ms: list[float]) -> Drift:
+    """Return how far apart the rounds' times of the network are, relative to their median."""
+    relative = None
+    if len(repeats_ms) > 1:
+        relative = (max(repeats_ms) - min(repeats_ms)) / float(np.median(repeats_ms))
+    return Drift(what=WHAT, repeats_ms=repeats_ms, relative=relative)
+
+
+def _model() -> bytes:
+    rng = np.random.default_rng(0)
+    kernels = rng.normal(0, (9 * CHANNELS) ** -0.5, (DEPTH, CHANNELS, CHANNELS, 3, 3)).astype(np.float32)
+    shape = [1, CHANNELS, SIDE, SIDE]
+    graph = helper.make_graph(
+        [helper.make_node("Conv", [f"x{i}", f"w{i}"], [f"x{i + 1}"], pads=[1] * 4) for i in range(DEPTH)],
+        "reference",
+        [helper.make_tensor_value_info("x0", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(f"x{DEPTH}", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(kernel, f"w{i}") for i, kernel in enumerate(kernels)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    content: bytes = model.SerializeToString()
+    return content

@@ -1,0 +1,227 @@
+"""Rounds: every cell is timed several times, in processes of its own, and the record grows with each."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import TINY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from support import Workspace
+
+    Records = Callable[[Workspace], dict[str, Path]]
+
+MEASURED = {"torch fp32", "ort-cpu fp32", "ort-cpu fp16", "ort-cpu int8"}
+
+
+ORT = {"runtimes": ["ort-cpu"], "precisions": ["fp32", "int8"], "reference": False}
+"""Changes of the tiny plan that leave its two cheapest cells."""
+
+
+def read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def rounds(space: Workspace, records: Records) -> dict[str, int]:
+    """Return how many rounds each record of a measured cell holds."""
+    found = {name: read(path) for name, path in records(space).items()}
+    return {name: len(r["latency"][0]["repeats_ms"]) for name, r in found.items() if r["latency"]}
+
+
+def test_more_rounds_are_added_to_what_is_there(workspace: Workspace, records: Records) -> None:
+    """`--repeat 3` times each cell twice more; what was asked once is kept, and no file is made."""
+    before = {name: read(path) for name, path in records(workspace).items()}
+    ran = workspace.bobrt("bench", "--plan", TINY, "--repeat", "3")
+    assert ran.code == 0, ran.err
+    assert "· accuracy" not in ran.err
+    assert "making" not in ran.err
+    after = {name: read(path) for name, path in records(workspace).items()}
+    for name in MEASURED:
+        was, now = before[name], after[name]
+        assert now["accuracy"] == was["accuracy"]
+        assert now["parity"] == was["parity"]
+        assert now["memory"] == was["memory"]
+        row = now["latency"][0]
+        assert row["repeats_ms"][0] == was["latency"][0]["p50_ms"]
+        assert len(row["repeats_ms"]) == 3
+        machine = now["drift"]["repeats_ms"]
+        assert len(machine) == 3
+        drift = (max(machine) - min(machine)) / sorted(machine)[1]
+        assert now["drift"]["relative"] == pytest.approx(drift)
+        bar = [min(row["repeats_ms"]) * (1 - drift / 2), max(row["repeats_ms"]) * (1 + drift / 2)]
+        assert row["spread_ms"] == pytest.approx(bar)
+        assert row["n"] > was["latency"][0]["n"]
+        assert len(now["throughput"][0]["repeats"]) == 3
+        assert "few-rounds" in was["caveats"]
+        assert "few-rounds" not in now["caveats"]
+        assert ("unstable" in now["caveats"]) == (row["spread_ms"][1] > 1.1 * row["spread_ms"][0])
+    assert {name: after[name] for name in after if name not in MEASURED} == {
+        name: before[name] for name in before if name not in MEASURED
+    }
+
+
+def test_raw_times_of_every_round_give_the_numbers(
+    workspace: Workspace, records: Records, plan: Callable[..., Path]
+) -> None:
+    """One file beside the record holds each call of each round, and no file of an earlier round is left."""
+    ran = workspace.bobrt("bench", "--plan", plan(**ORT), "--repeat", "2")
+    assert ran.code == 0, ran.err
+    path = records(workspace)["ort-cpu fp32"]
+    record = read(path)
+    assert [p.name for p in path.parent.glob(f"{path.stem}*.samples.json")] == [record["samples"]["file"]]
+    content = read(path.with_name(record["samples"]["file"]))
+    times, counts = content["times"]["latency-1"], content["rounds"]["latency-1"]
+    assert sum(counts) == len(times) == record["latency"][0]["n"]
+    first, second = sorted(times[: counts[0]]), sorted(times[counts[0] :])
+    medians = [part[len(part) - 1 - len(part) // 2] / 1e6 for part in (first, second)]
+    assert record["latency"][0]["repeats_ms"] == medians
+
+
+def test_each_round_has_an_order_of_its_own(workspace: Workspace, plan: Callable[..., Path]) -> None:
+    """Every cell is timed once a round, and the rounds do not follow each other in the same order."""
+    path = plan(**ORT | {"precisions": ["fp32", "fp16", "int8"]})
+    ran = workspace.bobrt("bench", "--plan", path, "--repeat", "5")
+    assert ran.code == 0, ran.err
+    orders: dict[str, list[str]] = {}
+    for line in ran.err.splitlines():
+        if found := re.match(r"round (\d)/5 \[\d/3\] (test_resnet [^:]*): ", line):
+            orders.setdefault(found[1], []).append(found[2])
+    assert list(orders) == ["2", "3", "4", "5"]
+    assert {frozenset(order) for order in orders.values()} == {
+        frozenset(f"test_resnet digits {name}" for name in MEASURED - {"torch fp32"})
+    }
+    assert len({tuple(order) for order in orders.values()}) > 1
+
+
+def test_done_rounds_are_not_done_again(
+    workspace: Workspace, records: Records, plan: Callable[..., Path]
+) -> None:
+    """The same command finds everything done; fewer rounds than there are want nothing; a dry run says so."""
+    asked = ("bench", "--plan", plan(**ORT), "--repeat", "2")
+    dry = json.loads(workspace.bobrt(*asked, "--dry-run", "--json").out)["plan"]
+    assert {entry["reason"] for entry in dry if entry["action"] == "run"} == {"1 of 2 rounds timed"}
+    assert not [entry for entry in dry if entry["make"] or entry["again"]]
+    assert workspace.bobrt(*asked).code == 0
+    before = {path: path.read_bytes() for path in records(workspace).values()}
+    for args in (asked, asked[:3]):
+        ran = workspace.bobrt(*args)
+        assert ran.code == 0
+        assert ran.err.count("already done") == 2 == len(ran.err.splitlines())
+    assert {path: path.read_bytes() for path in records(workspace).values()} == before
+
+
+def test_rerun_starts_the_rounds_anew(
+    workspace: Workspace, records: Records, plan: Callable[..., Path]
+) -> None:
+    """`--rerun` with two rounds leaves two, whatever was there, and asks for accuracy once."""
+    asked = ("bench", "--plan", plan(**ORT | {"precisions": ["fp32"]}), "--rerun")
+    assert workspace.bobrt(*asked, "--repeat", "3").code == 0
+    ran = workspace.bobrt(*asked, "--repeat", "2")
+    assert ran.code == 0, ran.err
+    counts = rounds(workspace, records)
+    assert (counts["ort-cpu fp32"], counts["torch fp32"], counts["ort-cpu int8"]) == (2, 1, 1)
+    assert ran.err.count("ort-cpu fp32 · accuracy") == 1
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
+def test_an_interrupted_round_is_the_only_one_that_is_lost(
+    workspace: Workspace,
+    records: Records,
+    plan: Callable[..., Path],
+    start: Callable[..., Any],
+    how: signal.Signals,
+) -> None:
+    """Rounds that ended are in the records; the same command does the rest and no more."""
+    path = plan(**ORT)
+    run = start(workspace, "bench", "--plan", path, "--repeat", "3")
+    run.until("round 3/3")
+    run.process.send_signal(how)
+    assert run.ended() in {130, -signal.SIGKILL}
+    kept = rounds(workspace, records)
+    assert {kept["ort-cpu fp32"], kept["ort-cpu int8"]} <= {2, 3}
+    ran = workspace.bobrt("bench", "--plan", path, "--repeat", "3")
+    assert ran.code == 0, ran.err
+    now = rounds(workspace, records)
+    assert now == kept | {"ort-cpu fp32": 3, "ort-cpu int8": 3}
+    assert "round 2/3" not in ran.err
+    assert len(re.findall(r"^round 3/3 ", ran.err, re.MULTILINE)) == list(kept.values()).count(2)
+
+
+def test_a_cell_that_fails_in_a_later_round_has_failed(
+    workspace: Workspace, plan: Callable[..., Path], plugin: dict[str, str], records: Records
+) -> None:
+    """An engine that hangs the second time is no engine to ship: the record says in which round, and why."""
+    changes: dict[str, Any] = {"runtimes": ["mylab/hangs"], "precisions": ["fp32"], "reference": False}
+    path = plan(**changes, limits={"cell_s": 6})
+    ran = workspace.bobrt("bench", "--plan", path, env={**plugin, "MYLAB_WELL": "1"})
+    assert ran.code == 0, ran.err
+    ran = workspace.bobrt("bench", "--plan", path, "--repeat", "2", env=plugin)
+    assert ran.code == 1
+    record = read(records(workspace)["mylab/hangs fp32"])
+    assert record["state"] == "failed"
+    assert record["reason"] == "in round 2: gave up after its time limit of 6 s, while timing"
+    assert record["log"]
+
+
+def test_rounds_cannot_be_added_to_times_that_are_gone(
+    workspace: Workspace, records: Records, plan: Callable[..., Path]
+) -> None:
+    """Without its raw times a record cannot grow: the cell is measured anew, and the reason is said."""
+    path = records(workspace)["ort-cpu fp32"]
+    path.with_name(read(path)["samples"]["file"]).unlink()
+    ran = workspace.bobrt("bench", "--plan", plan(**ORT), "--repeat", "2")
+    assert ran.code == 0, ran.err
+    assert "to do again: the raw times of its earlier rounds are gone" in ran.err
+    assert rounds(workspace, records)["ort-cpu fp32"] == 2
+
+
+def test_min_time_is_another_window(
+    workspace: Workspace, records: Records, plan: Callable[..., Path]
+) -> None:
+    """`--min-time` replaces the plan's, moves a cap that is too low, and what was timed is timed anew."""
+    path = plan(**ORT | {"precisions": ["fp32"]})
+    ran = workspace.bobrt("bench", "--plan", path, "--min-time", "1.5")
+    assert ran.code == 0, ran.err
+    record = read(records(workspace)["ort-cpu fp32"])
+    assert (record["timing"]["min_s"], record["timing"]["max_s"]) == (1.5, 1.5)
+    assert (
+        sum(
+            read(records(workspace)["ort-cpu fp32"].with_name(record["samples"]["file"]))["times"][
+                "latency-1"
+            ]
+        )
+        > 1e9
+    )
+
+
+@pytest.mark.parametrize(
+    ("timing", "words"),
+    [
+        ({"max_s": 0}, "key 'timing.max_s': Expected `float` > 0.0"),
+        ({"min_s": 3, "max_s": 2}, "key 'max_s': a loop is to last at least 3 s and at most 2 s"),
+        ({"width": 0}, "key 'timing.width': Expected `float` > 0.0"),
+    ],
+)
+def test_windows_that_cannot_be(
+    workspace: Workspace, plan: Callable[..., Path], timing: dict[str, float], words: str
+) -> None:
+    """A cap of zero, or below the least time, is a plan that is wrong: one line with file, line and key."""
+    ran = workspace.bobrt("bench", "--plan", plan(timing=timing))
+    assert ran.code == 2
+    assert words in ran.err
+
+
+@pytest.mark.parametrize("flag", [("--repeat", "0"), ("--repeat", "x"), ("--min-time", "0")])
+def test_flags_that_cannot_be(workspace: Workspace, flag: tuple[str, str]) -> None:
+    """No rounds, or no time, is a usage error that names the flag."""
+    ran = workspace.bobrt("bench", "--plan", TINY, *flag)
+    assert ran.code == 2
+    assert flag[0] in ran.err
