@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from bench import measure, reference, store
+from bench import measure, reference, rounds, store
 from bench.watch import CpuWatch, PeakMemory
 from bobrt import data
 from bobrt.catalogue import TASKS
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from bench.measure import Timed
     from bench.orders import CellOrder
-    from bobrt.result import Latency
     from bobrt.spec import Cell
     from bobrt.tasks import Task
     from engines.runner import Runner
@@ -95,7 +94,7 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         timing=order.timing,
         limit=order.limit,
     )
-    return _kept(order, result, {}, timed, [machine])
+    return rounds.add(Path(order.record), result, {}, timed, [machine])
 
 
 def _once_more(order: CellOrder, report: Callable[[str, str], None]) -> Result:
@@ -113,58 +112,7 @@ def _once_more(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         caveats=sorted({*before.caveats} | watch.caveats()),
         seconds=round(before.seconds + time.monotonic() - clock, 3),
     )
-    return _kept(order, result, store.read_samples(record, before), timed, machine)
-
-
-def _kept(
-    order: CellOrder,
-    result: Result,
-    earlier: dict[str, list[NDArray[np.int64]]],
-    timed: dict[str, Timed],
-    machine_ms: list[float],
-) -> Result:
-    """Write a record with one more round of times, its numbers made anew from the times of every round."""
-    record, drift = Path(order.record), reference.drift_of(machine_ms)
-    rounds = {name: [*earlier.get(name, []), loop.times_ns] for name, loop in timed.items()}
-    latencies, throughputs = [], []
-    for name, loop in timed.items():
-        scenario, _, batch = name.partition("-")
-        if scenario == "latency":
-            latencies.append(measure.latency(rounds[name], int(batch), "wall", loop, drift.relative or 0.0))
-        else:
-            throughputs.append(measure.throughput(rounds[name], int(batch)))
-    result = msgspec.structs.replace(
-        result,
-        latency=latencies,
-        throughput=throughputs,
-        drift=drift,
-        caveats=sorted(set(result.caveats) - TIMING_CAVEATS | _caveats(latencies, rounds, timed)),
-        samples=store.write_samples(record, rounds),
-    )
-    store.write(record, result)
-    store.drop_old_samples(record, result)
-    return result
-
-
-TIMING_CAVEATS = {"few-samples", "few-rounds", "unstable", "never-steady", "slows-down"}
-"""Made anew from the times of every round."""
-
-
-def _caveats(
-    latencies: list[Latency], rounds: dict[str, list[NDArray[np.int64]]], timed: dict[str, Timed]
-) -> set[str]:
-    """Return what the times themselves say against a row."""
-    found = {
-        "few-samples": any(row.ci95_ms is None for row in latencies),
-        "few-rounds": any(row.spread_ms is None for row in latencies),
-        "unstable": any(
-            row.spread_ms is not None and row.spread_ms[1] > measure.SLOWER * row.spread_ms[0]
-            for row in latencies
-        ),
-        "never-steady": not all(loop.steady for loop in timed.values()),
-        "slows-down": any(measure.slows_down(times) for loops in rounds.values() for times in loops),
-    }
-    return {name for name, so in found.items() if so}
+    return rounds.add(record, result, store.read_samples(record, before), timed, machine)
 
 
 def record_of(cell: Cell) -> CellRecord:

@@ -167,7 +167,7 @@ def latency(
     """
     pooled = np.concatenate(rounds)
     p50, p90, p99 = (stats.percentile(pooled, p) for p in (50, 90, 99))
-    bounds = stats.interval(pooled, np.median)
+    bounds = _bounds(rounds, np.median)
     medians = [(stats.percentile(times, 50) or 0.0) / NS_PER_MS for times in rounds]
     return Latency(
         scenario="latency",
@@ -185,6 +185,16 @@ def latency(
     )
 
 
+def _bounds(
+    rounds: Sequence[NDArray[np.int64]], statistic: Callable[[NDArray[np.int64], int], NDArray[np.float64]]
+) -> tuple[float, float] | None:
+    """Return the outer bounds of the rounds' own intervals; None if one of them has none."""
+    found = [bounds for times in rounds if (bounds := stats.interval(times, statistic))]
+    if len(found) < len(rounds):
+        return None
+    return min(low for low, _ in found), max(high for _, high in found)
+
+
 def _spread(medians: list[float], drift: float) -> tuple[float, float] | None:
     if len(medians) < SPREAD_ROUNDS:
         return None
@@ -194,7 +204,7 @@ def _spread(medians: list[float], drift: float) -> tuple[float, float] | None:
 def throughput(rounds: Sequence[NDArray[np.int64]], batch: int) -> Throughput:
     """Summarise loops over batches as images per second: all images over all the time."""
     pooled = np.concatenate(rounds)
-    bounds = stats.interval(pooled, np.mean)
+    bounds = _bounds(rounds, np.mean)
     return Throughput(
         batch=batch,
         images_per_s=batch * NS / float(pooled.mean()),

@@ -87,7 +87,7 @@ class Latency(Record, frozen=True, kw_only=True):
     p99_ms: float | None
     n: int
     ci95_ms: tuple[float, float] | None
-    """95 % interval of the median; null when the sample cannot support one."""
+    """Outer bounds of the rounds' 95 % intervals of the median; null where a round cannot support one."""
     warmup_s: float
     repeats_ms: list[float] = []
     """Median of each round, in the order of the rounds: each round is a process of its own."""

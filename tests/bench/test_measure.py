@@ -221,3 +221,14 @@ def test_throughput_is_all_images_over_all_the_time() -> None:
     assert row.ci95 is not None
     assert row.ci95[0] < row.images_per_s < row.ci95[1]
     assert row.repeats == [row.images_per_s]
+
+
+def test_intervals_of_rounds_are_not_mixed() -> None:
+    """Two rounds at two levels: each knows its own median well, and the bounds are the outer ones."""
+    noise = np.random.default_rng(0).normal(0, 1e4, (2, 200))
+    rounds = [(level + row).astype(np.int64) for level, row in zip((1e6, 2e6), noise, strict=True)]
+    row = measure.latency(rounds, 1, "wall", LOOP)
+    assert row.ci95_ms is not None
+    assert 0.98 < row.ci95_ms[0] < 1.0
+    assert 2.0 < row.ci95_ms[1] < 2.02
+    assert measure.latency([rounds[0], rounds[1][:20]], 1, "wall", LOOP).ci95_ms is None
