@@ -190,8 +190,8 @@ def test_latency_is_in_milliseconds_and_null_where_unsupported() -> None:
 
 
 def test_latency_of_a_handful_has_no_interval() -> None:
-    """Below sixty samples the interval is null, not a guess."""
-    times = np.random.default_rng(0).permutation(np.arange(1, 60))
+    """Below forty samples the interval is null, not a guess."""
+    times = np.random.default_rng(0).permutation(np.arange(1, 40))
     row = measure.latency([times], 1, "wall", LOOP)
     assert (row.ci95_ms, row.p90_ms) == (None, None)
 
@@ -230,5 +230,5 @@ def test_intervals_of_rounds_are_not_mixed() -> None:
     row = measure.latency(rounds, 1, "wall", LOOP)
     assert row.ci95_ms is not None
     assert 0.98 < row.ci95_ms[0] < 1.0
-    assert 2.0 < row.ci95_ms[1] < 2.02
+    assert 1.99 < row.ci95_ms[1] < 2.02
     assert measure.latency([rounds[0], rounds[1][:20]], 1, "wall", LOOP).ci95_ms is None

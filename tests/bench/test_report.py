@@ -88,7 +88,7 @@ def test_every_caveat_the_code_gives_is_explained_and_every_explanation_is_used(
             parts: list[ast.expr] = []
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "caveats.add":
                 parts = node.args
-            elif isinstance(node, ast.Set) and path.stem in {"cell", "watch"}:
+            elif isinstance(node, ast.Set) and path.stem in {"cell", "rounds", "watch"}:
                 parts = node.elts
             given |= {str(part.value) for part in parts if isinstance(part, ast.Constant)}
     assert given == set(CAVEATS)
