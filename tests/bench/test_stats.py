@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from scipy.signal import lfilter
+from scipy.stats import rankdata
 
 from bench import stats
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 
@@ -58,29 +62,61 @@ def series(rho: float, n: int, seed: int) -> NDArray[np.int64]:
     return np.exp(10.0 + 0.3 * values).astype(np.int64)
 
 
+def waits(rho: float, n: int, seed: int) -> NDArray[np.int64]:
+    """Return AR(1) times with a floor and a long tail: every step adds an exponential wait."""
+    noise = np.random.default_rng(seed).exponential(size=n + 200)
+    return (1e6 * lfilter([1.0], [1.0, -rho], noise)[200:]).astype(np.int64)
+
+
 @pytest.mark.parametrize("rho", [0.0, 0.3, 0.6])
 def test_interval_covers_the_median_of_series_whose_neighbours_resemble_each_other(rho: float) -> None:
-    """Of 200 AR(1) series of 5,000 skewed times the interval holds the true median in 93 to 97 %."""
+    """Of 400 AR(1) series of 5,000 skewed times the interval holds the true median in 93 to 97 %."""
     held = 0
-    for seed in range(200):
+    for seed in range(400):
         low, high = stats.interval(series(rho, 5000, seed), np.median) or (0.0, 0.0)
         held += low <= np.exp(10.0) <= high
-    assert 0.93 <= held / 200 <= 0.97
+    assert 0.93 <= held / 400 <= 0.97
 
 
-def test_interval_of_the_mean_covers_the_mean() -> None:
+@pytest.mark.parametrize("rho", [0.0, 0.3, 0.6])
+def test_interval_covers_the_median_of_times_with_a_long_tail(rho: float) -> None:
+    """The same for exponential waits; their median is that of a series 800 times as long."""
+    truth = np.median(waits(rho, 4_000_000, 400))
+    held = 0
+    for seed in range(400):
+        low, high = stats.interval(waits(rho, 5000, seed), np.median) or (0.0, 0.0)
+        held += low <= truth <= high
+    assert 0.93 <= held / 400 <= 0.97
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3, 0.6])
+def test_interval_of_the_mean_covers_the_mean(rho: float) -> None:
     """The mean of the same times is known in closed form, exp(10 + 0.3 ** 2 / 2)."""
     held = 0
     for seed in range(400):
-        low, high = stats.interval(series(0.3, 5000, seed), np.mean) or (0.0, 0.0)
+        low, high = stats.interval(series(rho, 5000, seed), np.mean) or (0.0, 0.0)
         held += low <= np.exp(10.0 + 0.045) <= high
     assert 0.93 <= held / 400 <= 0.97
 
 
 def test_interval_is_null_where_the_sample_is_worth_too_little() -> None:
-    """Two hundred times that resemble their neighbours by 0.9 are worth about ten: null, not narrow."""
-    null = sum(stats.interval(series(0.9, 200, seed), np.median) is None for seed in range(1000))
-    assert null >= 990
+    """Two hundred times that resemble their neighbours by 0.9 are worth about 15: null, never narrow."""
+    assert all(stats.interval(series(0.9, 200, seed), np.median) is None for seed in range(1000))
+
+
+def test_interval_of_a_hundred_independent_times() -> None:
+    """Over eight of ten such samples have an interval, and it holds the median as often as it says."""
+    found = [stats.interval(series(0.0, 100, seed), np.median) for seed in range(1000)]
+    given = [bounds for bounds in found if bounds]
+    assert len(given) >= 850
+    assert np.mean([low <= np.exp(10.0) <= high for low, high in given]) >= 0.94
+
+
+@pytest.mark.parametrize(("n", "rho"), [(40, 0.6), (100, 0.6), (40, 0.9)])
+def test_interval_is_never_narrow_for_want_of_samples(n: int, rho: float) -> None:
+    """Few samples whose neighbours resemble each other pass for many in less than three of a hundred."""
+    found = [stats.interval(series(rho, n, seed), np.median) for seed in range(1000)]
+    assert sum(bounds is not None for bounds in found) < 30
 
 
 def test_effective_is_n_over_the_autocorrelation_time() -> None:
@@ -94,15 +130,30 @@ def test_effective_is_n_over_the_autocorrelation_time() -> None:
 
 
 def test_interval_of_a_drift_is_null() -> None:
-    """A series that only ever rises has no median to be sure of; the same values mixed have."""
+    """A series that rises, or swings once, has no median to be sure of; the same values mixed have."""
+    rng = np.random.default_rng(0)
     rising = np.arange(1000)
-    assert stats.interval(rising, np.median) is None
-    assert stats.interval(np.random.default_rng(0).permutation(rising), np.median) is not None
+    swinging = (1e6 + 1e5 * np.sin(np.linspace(0, 2 * np.pi, 1000)) + rng.normal(0, 1e4, 1000)).astype(
+        np.int64
+    )
+    for times in (rising, swinging):
+        assert stats.effective(times) < 10
+        assert stats.interval(times, np.median) is None
+        assert stats.interval(rng.permutation(times), np.median) is not None
 
 
-def test_interval_of_a_constant_is_that_constant() -> None:
+@pytest.mark.parametrize("statistic", [np.median, np.mean])
+def test_interval_of_a_constant_is_that_constant(
+    statistic: Callable[[NDArray[np.int64], int], NDArray[np.float64]],
+) -> None:
     """A clock too coarse to see any difference is no reason to fail."""
-    assert stats.interval(np.full(200, 5), np.median) == (5.0, 5.0)
+    assert stats.interval(np.full(200, 5), statistic) == (5.0, 5.0)
+
+
+def test_interval_of_a_coarse_clock_is_of_its_ticks() -> None:
+    """Three values only, the middle one in half of all cases: the median is known, and is that one."""
+    times = np.random.default_rng(2).choice([100, 200, 300], 1000, p=[0.25, 0.5, 0.25])
+    assert stats.interval(times, np.median) == (200.0, 200.0)
 
 
 def test_interval_needs_sixty_samples() -> None:
@@ -110,6 +161,31 @@ def test_interval_needs_sixty_samples() -> None:
     times = np.random.default_rng(1).permutation(np.arange(100))
     assert stats.interval(times[:59], np.median) is None
     assert stats.interval(times, np.median) is not None
+
+
+@pytest.mark.parametrize("statistic", [np.median, np.mean])
+def test_interval_agrees_with_resamples_that_are_written_out(
+    statistic: Callable[[NDArray[np.int64], int], NDArray[np.float64]],
+) -> None:
+    """Counting below a bound and summing blocks find what drawing every resample and reducing it finds."""
+    times = series(0.3, 525, 7)
+    worth = min(stats.effective(times), stats._worth(rankdata(times, method="min")))
+    block = math.ceil(525 / worth * worth ** (1 / 3))
+    count = -(-525 // block)
+    assert block > 1
+    assert block * count % 2, "an odd number, so that the median is one of them"
+    starts = np.random.default_rng(0).integers(0, 525, (stats.RESAMPLES, count))
+    drawn = times[(starts[:, :, None] + np.arange(block)) % 525].reshape(stats.RESAMPLES, -1)
+    tail = stats._tail(worth, count)
+    assert 0.01 < tail < 0.025
+    expected = np.quantile(statistic(drawn, 1), [tail, 1 - tail], method="inverted_cdf")
+    assert stats.interval(times, statistic) == pytest.approx(tuple(expected), rel=1e-12)
+
+
+def test_interval_is_of_the_median_or_the_mean() -> None:
+    """Another statistic is an error, not the interval of something else."""
+    with pytest.raises(ValueError, match="median"):
+        stats.interval(np.arange(100), np.max)
 
 
 def test_interval_is_the_same_every_time_and_touches_no_global_state() -> None:

@@ -49,7 +49,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Watched:
 def test_a_worker_that_does_everything_ends_without_a_word(watched: Watched) -> None:
     """Both jobs done: no message, and every event was passed on in order."""
     ended = watched.run(
-        "for job in (0, 1): tell('running', job=job); tell('phase', phase='p', detail=str(job)); tell('done')"
+        "for job in (0, 1): tell('running'); tell('phase', phase='p', detail=str(job)); tell('done')"
     )
     assert ended == supervise.Ended(2, "")
     assert [event.kind for event in watched.events] == ["running", "phase", "done"] * 2
