@@ -207,7 +207,7 @@ def test_a_fixed_batch_goes_all_the_way_at_every_precision(workspace: Workspace)
         assert row["state"] == "complete", row["reason"]
         assert [latency["batch"] for latency in row["latency"]] == [3]
         assert (row["accuracy"]["n"], row["parity"]["n"]) == (450, 269)
-        assert row["parity"]["agreement"] >= 0.95
+        assert row["parity"]["agreement"] >= 0.9
         assert row["artifact"]["precision_share"] >= 0.9
         assert rows["tensorrt-rtx", asked]["artifact"]["bytes"] > 0
 
