@@ -51,9 +51,9 @@ def as_markdown(results: list[Result]) -> str:
     rankings, left_out = rank(results)
     parts = ["# bobrt report", *(sentence(ranking) for ranking in rankings)]
     for ranking in rankings:
-        parts += [f"## {_title(ranking)}", _markdown(ranked_table(ranking)), _footnote(ranking)]
+        parts += [f"## {_title(ranking)}", markdown_table(ranked_table(ranking)), _footnote(ranking)]
     if left_out:
-        parts += ["## Not ranked", _markdown(left_out_table(left_out))]
+        parts += ["## Not ranked", markdown_table(left_out_table(left_out))]
     named = sorted({name for result in results for name in result.caveats})
     if named:
         parts.append("## Caveats")
@@ -182,10 +182,12 @@ def _footnote(ranking: Ranking) -> str:
     )
 
 
-def _markdown(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """Return a table in GitHub's Markdown; a bar or a line's end inside a cell is no border."""
     rule = ["---:" if i in table.right else "---" for i in range(len(table.header))]
     lines = [table.header, rule, *table.rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    escaped = [[" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in escaped)
 
 
 def failed(results: list[Result]) -> list[Result]:

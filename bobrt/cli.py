@@ -223,6 +223,40 @@ def report(
     reports.FORMATS["json" if json else format](found)
 
 
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="Results folder of the base.")],
+    after: Annotated[Path, typer.Argument(help="Results folder of the head.")],
+    fail_above: Annotated[
+        str | None, typer.Option(help="Exit 1 if a cell is slower by more, as 3%, or has failed.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Compare even if the machines differ.")] = False,
+    format: Annotated[Format, typer.Option(help="How to show the comparison.")] = Format.TABLE,
+    json: AsJson = False,
+) -> None:
+    """Compare two results folders: what became slower or faster, and what cannot be told."""
+    from bench import compare as compares
+    from bench import comparison_report, store
+    from bobrt import flags
+
+    limit = None if fail_above is None else flags.fraction("fail-above", fail_above)
+    found = []
+    for folder in (before, after):
+        found.append(_read_results(store.read_all(folder)))
+        if not found[-1]:
+            raise NothingMatchedError(f"no results in {folder}", f"bobrt bench --results {folder}")
+    if not force:
+        compares.require_one_system(found[0], found[1], (before, after))
+    comparison = compares.compare(found[0], found[1])
+    gate = None if limit is None else compares.gate(comparison, limit)
+    comparison_report.FORMATS["json" if json else format](comparison, gate)
+    if gate is not None and gate.unclear:
+        console.warn(f"--fail-above cannot judge {gate.unclear} unclear cells")
+    if gate is not None and gate.reasons:
+        console.note(gate.sentence)
+        raise typer.Exit(ExitCode.FAILED)
+
+
 @app.command("list")
 def list_(
     what: Annotated[Listable, typer.Argument(help="What to list.")] = Listable.BACKBONES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from itertools import product
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -72,6 +73,14 @@ def file_questions(files: Sequence[Path], changes: Mapping[str, Any]) -> list[Qu
 def changes_of(typed: Mapping[str, list[str] | None]) -> dict[str, Any]:
     """Return the plan's keys that flags replace, as the plan holds them."""
     return {key: _values(key, words) for key, words in typed.items() if words}
+
+
+def fraction(flag: str, text: str) -> float:
+    """Return a percentage, typed as `3%` or `3`, as a fraction; raise `UsageError` if it is none."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?%?", text.strip())
+    if not found:
+        raise UsageError(f"--{flag} {text!r} is no percentage from 0", f"--{flag} 3%")
+    return float(found[1]) / 100
 
 
 def _file_question(path: Path, task: str, runtime: str) -> Question:

@@ -39,6 +39,7 @@ SURFACE = {
     "bench": "backbones --plan --task --protocol --runtime --precision --weights --batch --seed --limit"
     " --results --rerun --dry-run --format --json",
     "report": "--results --format --json",
+    "compare": "before after --fail-above --force --format --json",
     "list": "what --json",
     "doctor": "--json",
 }
