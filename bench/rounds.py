@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     Rounds = Mapping[str, Sequence[NDArray[np.int64]]]
 
-CAVEATS = {"few-samples", "few-rounds", "unstable", "never-steady", "slows-down"}
-"""What the times themselves may say against a row."""
+CAVEATS = {"few-samples", "few-rounds", "unstable", "slows-down"}
+"""What the raw times of all rounds say against a row: told anew with each round, other caveats stay."""
 
 
 def add(
@@ -51,7 +51,7 @@ def add(
         latency=latencies,
         throughput=throughputs,
         drift=drift,
-        caveats=sorted(set(result.caveats) - CAVEATS | _caveats(latencies, rounds, timed)),
+        caveats=sorted(set(result.caveats) - CAVEATS | _caveats(latencies, rounds) | _warm_up(timed)),
         samples=store.write_samples(path, rounds),
     )
     store.write(path, result)
@@ -59,7 +59,11 @@ def add(
     return result
 
 
-def _caveats(latencies: list[Latency], rounds: Rounds, timed: Mapping[str, Timed]) -> set[str]:
+def _warm_up(timed: Mapping[str, Timed]) -> set[str]:
+    return set() if all(loop.steady for loop in timed.values()) else {"never-steady"}
+
+
+def _caveats(latencies: list[Latency], rounds: Rounds) -> set[str]:
     found = {
         "few-samples": any(row.ci95_ms is None for row in latencies),
         "few-rounds": any(row.spread_ms is None for row in latencies),
@@ -67,7 +71,6 @@ def _caveats(latencies: list[Latency], rounds: Rounds, timed: Mapping[str, Timed
             row.spread_ms is not None and row.spread_ms[1] > measure.SLOWER * row.spread_ms[0]
             for row in latencies
         ),
-        "never-steady": not all(loop.steady for loop in timed.values()),
         "slows-down": any(measure.slows_down(times) for loops in rounds.values() for times in loops),
     }
     return {name for name, so in found.items() if so}

@@ -7,14 +7,22 @@ import re
 import signal
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from support import TINY
+
+from bench import rounds as rounds_of
+from bench import store
+from bench.measure import Timed
+from bench.verdict import rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from support import Workspace
+
+    from bobrt.result import Result
 
     Records = Callable[[Workspace], dict[str, Path]]
 
@@ -34,6 +42,34 @@ def rounds(space: Workspace, records: Records) -> dict[str, int]:
     """Return how many rounds each record of a measured cell holds."""
     found = {name: read(path) for name, path in records(space).items()}
     return {name: len(r["latency"][0]["repeats_ms"]) for name, r in found.items() if r["latency"]}
+
+
+def test_what_one_round_says_against_a_row_stays(make_result: Callable[..., Result], tmp_path: Path) -> None:
+    """A warm-up that was not steady once is still in the times; what only more rounds cure, they cure."""
+    path, result = tmp_path / "r.json", make_result("a", caveats=["busy-machine"])
+    times = np.random.default_rng(0).integers(1000, 1010, 300)
+    said = []
+    for number, steady in enumerate([False, True, True], start=1):
+        earlier = store.read_samples(path, result) if number > 1 else {}
+        timed = {"latency-1": Timed(times, 0.1, steady=steady)}
+        result = rounds_of.add(path, result, earlier, timed, [1.0] * number)
+        said.append(result.caveats)
+    assert said == [["busy-machine", "few-rounds", "never-steady"]] * 2 + [["busy-machine", "never-steady"]]
+    assert store.read(path) == result.sealed()
+
+
+def test_an_unstable_row_is_not_ranked(make_result: Callable[..., Result], tmp_path: Path) -> None:
+    """Three rounds that lie more than ten per cent apart are no number to rank, and the reason says so."""
+    result = make_result("a")
+    noise = np.random.default_rng(0).normal(0, 1e3, (3, 200))
+    levels = np.array([1e6, 1e6, 1.2e6])
+    earlier = {"latency-1": [(levels[i] + noise[i]).astype(np.int64) for i in (0, 1)]}
+    timed = {"latency-1": Timed((levels[2] + noise[2]).astype(np.int64), 0.1)}
+    result = rounds_of.add(tmp_path / "r.json", result, earlier, timed, [1.0, 1.0, 1.0])
+    assert result.caveats == ["unstable"]
+    rankings, (left_out,) = rank([result])
+    assert rankings == []
+    assert left_out.reason == "unstable: its rounds range from 1 to 1.2 ms, the machine itself by 0 %"
 
 
 def test_more_rounds_are_added_to_what_is_there(workspace: Workspace, records: Records) -> None:

@@ -37,7 +37,7 @@ SURFACE = {
     "export": "backbone --task --plan --weights --batch --seed --output -o --json",
     "build": "backbone --task --plan --runtime --precision --weights --batch --seed --output -o --json",
     "bench": "backbones --plan --task --protocol --runtime --precision --weights --batch --seed --limit"
-    " --results --rerun --dry-run --format --json",
+    " --repeat --min-time --results --rerun --dry-run --format --json",
     "report": "--results --format --json",
     "compare": "before after --fail-above --force --format --json",
     "list": "what --json",
