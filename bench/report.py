@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.caveats import CAVEATS
-from bench.verdict import LeftOut, Ranking, Row, rank, sentence
+from bench.verdict import LeftOut, Ranking, Row, no_sentence, rank, sentence
 from bobrt import console
 from bobrt.console import Table
 from bobrt.paths import write_atomic
@@ -37,8 +37,14 @@ def as_table(results: list[Result]) -> None:
         console.data("Not ranked")
         console.table(left_out_table(left_out))
         console.data("")
-    for ranking in rankings:
-        console.data(sentence(ranking))
+    for line in _answers(rankings, left_out):
+        console.data(line)
+
+
+def _answers(rankings: list[Ranking], left_out: list[LeftOut]) -> list[str]:
+    """Return the answer of each ranking, or why there is none."""
+    found = [sentence(ranking) for ranking in rankings]
+    return found or [line for line in [no_sentence(left_out)] if line]
 
 
 def as_json(results: list[Result]) -> None:
@@ -49,7 +55,7 @@ def as_json(results: list[Result]) -> None:
 def as_markdown(results: list[Result]) -> str:
     """Return the report as Markdown: the answer, the tables, the caveats and how it was measured."""
     rankings, left_out = rank(results)
-    parts = ["# bobrt report", *(sentence(ranking) for ranking in rankings)]
+    parts = ["# bobrt report", *_answers(rankings, left_out)]
     for ranking in rankings:
         parts += [f"## {_title(ranking)}", markdown_table(ranked_table(ranking)), _footnote(ranking)]
     if left_out:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from bench.caveats import CAVEATS
 from bobrt.spec import State
 
 if TYPE_CHECKING:
@@ -82,6 +83,14 @@ def sentence(ranking: Ranking) -> str:
     return text + (
         "." if fastest is best else f"; the fastest of all is {_said(fastest)}: {_figures(fastest)}."
     )
+
+
+def no_sentence(left_out: list[LeftOut]) -> str:
+    """Say that the machine was too unsteady for an answer; empty if rows are missing for other reasons."""
+    unstable = sum("unstable" in entry.result.caveats for entry in left_out)
+    if not unstable:
+        return ""
+    return f"No engine is ranked: {unstable} were timed and are unstable; {CAVEATS['unstable'].remedy}."
 
 
 def _rows(group: list[Result]) -> list[Row]:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 import bench
@@ -123,6 +124,20 @@ def test_a_ranked_row_shows_what_was_measured(make_result: Make) -> None:
         "peak MB": "129.1",
         "caveats": "",
     }
+
+
+def test_a_machine_too_unsteady_for_an_answer_is_said(
+    make_result: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where every row is unstable the last line says so and what to do, in the table and in the page."""
+    row = make_result("a").latency[0]
+    latency = [msgspec.structs.replace(row, spread_ms=(1.0, 2.0))]
+    rows = [make_result(name, latency=latency, caveats=["unstable"]) for name in ("a", "b")]
+    words = "No engine is ranked: 2 were timed and are unstable; quieten the machine"
+    report.as_table(rows)
+    assert capsys.readouterr().out.splitlines()[-1].startswith(words)
+    assert words in report.as_markdown(rows)
+    assert "No engine is ranked" not in report.as_markdown([*rows, make_result("c")])
 
 
 def test_a_row_left_out_shows_its_file_and_the_reason_without_its_state_twice(make_result: Make) -> None:
