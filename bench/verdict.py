@@ -69,8 +69,8 @@ def why_unranked(result: Result) -> str:
     if "unstable" in result.caveats:
         low, high = next(row.spread_ms for row in result.latency if row.spread_ms)
         drift = result.drift.relative if result.drift else None
-        moved = "" if drift is None else f", the machine itself by {100 * drift:.0f} %"
-        return f"unstable: its rounds range from {low:.3g} to {high:.3g} ms{moved}"
+        moved = "" if drift is None else f", {100 * drift:.0f} % drift of the machine counted in"
+        return f"unstable: its bar goes from {low:.3g} to {high:.3g} ms{moved}"
     return ""
 
 

@@ -69,7 +69,7 @@ def test_an_unstable_row_is_not_ranked(make_result: Callable[..., Result], tmp_p
     assert result.caveats == ["unstable"]
     rankings, (left_out,) = rank([result])
     assert rankings == []
-    assert left_out.reason == "unstable: its rounds range from 1 to 1.2 ms, the machine itself by 0 %"
+    assert left_out.reason == "unstable: its bar goes from 1 to 1.2 ms, 0 % drift of the machine counted in"
 
 
 def test_more_rounds_are_added_to_what_is_there(workspace: Workspace, records: Records) -> None:
