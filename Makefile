@@ -33,7 +33,7 @@ $(READY): pyproject.toml constraints.txt
 	@if [ ! -e $(READY) ] || [ pyproject.toml -nt $(READY) ] || [ constraints.txt -nt $(READY) ]; then \
 	  set -e; \
 	  [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,quant,rtx,dev]'; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,quant,rtx,loadgen,dev]'; \
 	  $(BIN)/python -m pip download --quiet --disable-pip-version-check -c constraints.txt -d $(VENV)/wheels . hatchling; \
 	  touch $(READY); \
 	fi

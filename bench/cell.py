@@ -17,8 +17,9 @@ from bobrt.catalogue import TASKS
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
 from bobrt.paths import sha256_of
-from bobrt.result import Accuracy, CellRecord, Memory, Parity, Result
+from bobrt.result import Accuracy, CellRecord, Parity, Result
 from bobrt.spec import State
+from bobrt.speed import Memory
 from bobrt.system import this_system
 from bobrt.tasks import task_of
 from engines import parity

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench import welch
 from bobrt.errors import NothingMatchedError, UsageError
-from bobrt.result import CellRecord, Latency, Record, Result, System
-from bobrt.spec import Cell, State
+from bobrt.result import CellRecord, Result, System
+from bobrt.spec import Cell, Record, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from bobrt.speed import Latency
 
 FEWEST = 3
 """Rounds each side needs for a verdict."""

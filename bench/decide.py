@@ -16,8 +16,9 @@ from bench.files import again_for, identities, identity
 from bench.orders import CellOrder
 from bobrt.errors import BobrtError, UnsupportedError, UsageError
 from bobrt.result import Artifact as ArtifactRecord
-from bobrt.result import Result, Timing
+from bobrt.result import Result
 from bobrt.spec import FileCard, Placement, Precision, State
+from bobrt.speed import Timing
 from bobrt.system import cores, this_system
 from engines.runtimes import RUNTIMES, cannot_build, cannot_run, versions
 from engines.stages import STAGES, artifact_target, checkpoint_target, reference_target, workshop

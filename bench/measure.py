@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from bench import stats
-from bobrt.result import Latency, Throughput
+from bobrt.speed import Latency, Throughput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -6,8 +6,9 @@ from typing import Literal
 
 from bobrt.artifacts import Target
 from bobrt.errors import ErrorKind
-from bobrt.result import Artifact, Timing
+from bobrt.result import Artifact
 from bobrt.spec import Cell, FileCard, Frozen
+from bobrt.speed import Timing
 
 EVENTS_FD = "BOBRT_EVENTS_FD"
 """Names the descriptor a worker writes its events to."""

@@ -10,7 +10,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from bench import measure
-from bobrt.result import Drift
+from bobrt.speed import Drift
 from engines.ort_cpu import open_session
 
 WHAT = "eight 3x3 convolutions of 32 channels on 32x32 pixels, fp32, ONNX Runtime on the CPU"

@@ -15,7 +15,8 @@ from bobrt.spec import State
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bobrt.result import Artifact, Latency, Result
+    from bobrt.result import Artifact, Result
+    from bobrt.speed import Latency
 
 MB = 1e6
 

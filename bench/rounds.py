@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bench.measure import Timed
-    from bobrt.result import Latency, Result
+    from bobrt.result import Result
+    from bobrt.speed import Latency
 
     Rounds = Mapping[str, Sequence[NDArray[np.int64]]]
 

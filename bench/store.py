@@ -9,8 +9,8 @@ import numpy as np
 
 from bobrt.errors import UsageError
 from bobrt.paths import sha256_of, write_atomic
-from bobrt.result import SCHEMA, Record, Result, Samples, to_json
-from bobrt.spec import Precision, seal_of
+from bobrt.result import SCHEMA, Result, Samples, to_json
+from bobrt.spec import Precision, Record, seal_of
 from bobrt.strict import parse_json, read_text
 
 if TYPE_CHECKING:

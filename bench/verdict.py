@@ -13,7 +13,8 @@ from bench.caveats import CAVEATS
 from bobrt.spec import State
 
 if TYPE_CHECKING:
-    from bobrt.result import Accuracy, Latency, Result
+    from bobrt.result import Accuracy, Result
+    from bobrt.speed import Latency
 
 
 class Row(NamedTuple):

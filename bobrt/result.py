@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import msgspec
 
-from bobrt.spec import Batch, Placement, Precision, Protocol, State, seal_of
+from bobrt.spec import Batch, Placement, Precision, Protocol, Record, State, seal_of
+from bobrt.speed import (
+    ColdStart,
+    Curve,
+    Drift,
+    Energy,
+    Latency,
+    LoadGen,
+    Memory,
+    Pipeline,
+    Server,
+    Throughput,
+    Timing,
+    Watch,
+)
 
 SCHEMA = 1
-
-
-class Record(msgspec.Struct, frozen=True):
-    """Base of what is read back: a later bobrt may have added keys, so unknown ones are let pass."""
 
 
 class CellRecord(Record, frozen=True, kw_only=True):
@@ -76,73 +86,6 @@ class Parity(Record, frozen=True, kw_only=True):
     reference_runtime: str
 
 
-class Latency(Record, frozen=True, kw_only=True):
-    """One scenario on one clock. A percentile the sample cannot support is null."""
-
-    scenario: str
-    batch: int
-    clock: str
-    p50_ms: float
-    p90_ms: float | None
-    p99_ms: float | None
-    n: int
-    ci95_ms: tuple[float, float] | None
-    """Outer bounds of the rounds' 95 % intervals of the median; null where a round cannot support one."""
-    warmup_s: float
-    repeats_ms: list[float] = []
-    """Median of each round, in the order of the rounds: each round is a process of its own."""
-    spread_ms: tuple[float, float] | None = None
-    """Lowest and highest of the rounds' medians, the error bar to go by; null below three rounds.
-
-    Widened by half of the machine's drift on either side.
-    """
-    stopped: str | None = None
-    """Why the last round's sampling ended: `width` was reached, or `time` ran out first."""
-
-
-class Throughput(Record, frozen=True, kw_only=True):
-    """Images per second, one batch after another."""
-
-    batch: int
-    images_per_s: float
-    n: int
-    """Batches timed."""
-    ci95: tuple[float, float] | None
-    repeats: list[float] = []
-    """Images per second of each round."""
-
-
-class Memory(Record, frozen=True, kw_only=True):
-    """What holding and running the engine takes."""
-
-    engine_bytes: int
-    peak_bytes: int | None
-    what: str
-
-
-class Drift(Record, frozen=True, kw_only=True):
-    """The time of one fixed network, taken beside every round: how the machine itself moved."""
-
-    what: str
-    repeats_ms: list[float]
-    """Its median at each round of this row."""
-    relative: float | None
-    """Distance of the outer two relative to their median; null with one round."""
-
-
-class Timing(Record, frozen=True, kw_only=True):
-    """How long was measured: the plan's own windows."""
-
-    warmup_s: float
-    min_s: float
-    min_n: int
-    throughput_batches: tuple[int, ...]
-    max_s: float | None = None
-    """Seconds after which a loop ends, whatever it has reached."""
-    width: float | None = None
-    """Relative width of the median's interval at which a loop may end."""
-
-
 class System(Record, frozen=True, kw_only=True):
     """Where and with what. `id` hashes hardware and driver only."""
 
@@ -202,6 +145,14 @@ class Result(Record, frozen=True, kw_only=True):
     seconds: float
     timing: Timing | None = None
     drift: Drift | None = None
+    curve: Curve | None = None
+    server: Server | None = None
+    loadgen: list[LoadGen] = []
+    pipeline: Pipeline | None = None
+    energy: Energy | None = None
+    """Null where the machine has no counter that can be read."""
+    cold_start: ColdStart | None = None
+    watch: Watch | None = None
     limit: int | None = None
     """Test images used, when fewer than the split was asked for."""
     samples: Samples | None = None

@@ -65,6 +65,10 @@ class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of every record: immutable, and strict when decoded."""
 
 
+class Record(msgspec.Struct, frozen=True):
+    """Base of what is read back: a later bobrt may have added keys, so unknown ones are let pass."""
+
+
 class Backbone(Frozen, frozen=True, kw_only=True):
     """One entry of the catalogue: a name, and the exact timm model it stands for."""
 

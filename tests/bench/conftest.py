@@ -15,8 +15,9 @@ import pytest
 from onnx import TensorProto, helper
 from support import BOBRT, TINY, environment
 
-from bobrt.result import Accuracy, Artifact, CellRecord, Latency, Result, Throughput
+from bobrt.result import Accuracy, Artifact, CellRecord, Result
 from bobrt.spec import Cell, Precision, Protocol, State
+from bobrt.speed import Latency, Throughput
 from bobrt.system import this_system
 
 if TYPE_CHECKING:

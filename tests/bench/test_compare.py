@@ -17,8 +17,9 @@ from bench import store, welch
 from bench.compare import Verdict, compare, gate
 from bench.comparison_report import as_markdown, comparison_table, sentence
 from bobrt.errors import ExitCode, NothingMatchedError
-from bobrt.result import Artifact, Drift, Timing
+from bobrt.result import Artifact
 from bobrt.spec import Cell, State
+from bobrt.speed import Drift, Timing
 from bobrt.system import this_system
 
 if TYPE_CHECKING:

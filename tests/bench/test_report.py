@@ -15,8 +15,9 @@ import bench
 from bench import report
 from bench.caveats import CAVEATS
 from bench.verdict import rank
-from bobrt.result import Artifact, Memory
+from bobrt.result import Artifact
 from bobrt.spec import State
+from bobrt.speed import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

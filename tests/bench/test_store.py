@@ -149,7 +149,7 @@ def test_keys_of_a_later_version_are_let_pass(make_result: Make, tmp_path: Path)
     """Within a schema keys may be added: a sealed record that has more of them is read."""
     path = tmp_path / "r.json"
     store.write(path, make_result("a"))
-    record = json.loads(path.read_text()) | {"energy": {"joules": 3}}
+    record = json.loads(path.read_text()) | {"carbon": {"grams": 3}}
     path.write_text(json.dumps(record | {"seal": seal_of(json.dumps(record))}))
     assert store.read(path).cell.backbone == "a"
 

@@ -15,18 +15,15 @@ from bobrt.result import (
     Accuracy,
     Artifact,
     CellRecord,
-    Latency,
-    Memory,
     Parity,
     Report,
     Result,
     Samples,
     System,
-    Throughput,
-    Timing,
     to_json,
 )
 from bobrt.spec import Placement, Precision, Protocol, State, seal_of
+from bobrt.speed import Latency, Memory, Throughput, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
