@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
 
-from bench import measure, reference, rounds, store
+from bench import reference, rounds, scenarios, store
+from bench.scenarios import Opened, Stage
 from bench.watch import CpuWatch, PeakMemory
 from bobrt import data
 from bobrt.catalogue import TASKS
@@ -18,16 +20,17 @@ from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
 from bobrt.paths import sha256_of
 from bobrt.result import Accuracy, CellRecord, Parity, Result
-from bobrt.spec import State
-from bobrt.speed import Memory
+from bobrt.spec import Scenario, State
+from bobrt.speed import ColdStart, Curve, Memory, Server
 from bobrt.system import this_system
 from bobrt.tasks import task_of
 from engines import parity
-from engines.runner import IMAGES, answers, require_images
+from engines.runner import answers
 from engines.runtimes import RUNTIMES, open_runner, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -62,16 +65,17 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
     runtime = RUNTIMES.get(order.cell.runtime)
     task = task_of(TASKS.get(order.card.task)) if order.card.task else None
     caveats: set[str] = {"limited"} if order.limit else set()
-    with PeakMemory() as memory, open_runner(runtime, Path(order.file), order.threads) as runner:
-        require_images(runner.inputs(), order.file)
+    images = _pool(order)
+    with PeakMemory() as memory, _opened(order, images) as first:
+        runner = first.runner
         agreement = _parity(runner, task, order, report) if task and order.reference else None
         if agreement is None:
             caveats.add("no-reference")
         accuracy = _accuracy(runner, task, order, report) if task else None
         with CpuWatch() as watch:
-            timed = _speed(runner, order, report)
+            speed = _speed(_stage(runner, images, order, report))
     _require_same(order.file, artifact.sha256)
-    machine = reference.median_ms(order.threads)
+    machine = reference.level_ms(order.threads)
     if artifact.precision_share is not None and artifact.precision_share < 0.5:  # noqa: PLR2004
         caveats.add("below-half-precision-share")
     result = Result(
@@ -94,8 +98,11 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         seconds=round(time.monotonic() - clock, 3),
         timing=order.timing,
         limit=order.limit,
+        curve=speed.curve,
+        server=speed.server,
+        cold_start=ColdStart(open_ms=[first.open_ms], first_ms=[first.first_ms]),
     )
-    return rounds.add(Path(order.record), result, {}, timed, [machine])
+    return rounds.add(Path(order.record), result, {}, speed.loops, [machine])
 
 
 def _once_more(order: CellOrder, report: Callable[[str, str], None]) -> Result:
@@ -103,15 +110,20 @@ def _once_more(order: CellOrder, report: Callable[[str, str], None]) -> Result:
     clock, record = time.monotonic(), Path(order.record)
     before = store.read(record)
     _require_same(order.file, order.artifact.sha256)
-    runtime = RUNTIMES.get(order.cell.runtime)
-    with open_runner(runtime, Path(order.file), order.threads) as runner, CpuWatch() as watch:
-        timed = _speed(runner, order, report)
+    images = _pool(order)
+    with _opened(order, images) as first, CpuWatch() as watch:
+        best = max(before.throughput, key=lambda row: row.images_per_s, default=None)
+        timed = scenarios.again(_stage(first.runner, images, order, report), best.batch if best else None)
     _require_same(order.file, order.artifact.sha256)
-    machine = [*(before.drift.repeats_ms if before.drift else []), reference.median_ms(order.threads)]
+    machine = [*(before.drift.repeats_ms if before.drift else []), reference.level_ms(order.threads)]
+    cold = before.cold_start or ColdStart(open_ms=[], first_ms=[])
     result = msgspec.structs.replace(
         before,
         caveats=sorted({*before.caveats} | watch.caveats()),
         seconds=round(before.seconds + time.monotonic() - clock, 3),
+        cold_start=ColdStart(
+            open_ms=[*cold.open_ms, first.open_ms], first_ms=[*cold.first_ms, first.first_ms]
+        ),
     )
     return rounds.add(record, result, store.read_samples(record, before), timed, machine)
 
@@ -125,7 +137,7 @@ def _parity(runner: Runner, task: Task, order: CellOrder, report: Callable[[str,
     """Compare the file's answers with fp32 PyTorch on the validation split."""
     report("parity", "")
     want = _reference(order, "validation")
-    split = data.load(task.card, "validation")
+    split = data.load(task.card, "validation", order.bundle)
     got = answers(runner, resize(split.images, order.card.transform), ACCURACY_BATCH)
     gaps = [parity.difference(got[name], want[name]) for name in want]
     if not all(np.isfinite(gap.max_abs) for gap in gaps):
@@ -144,7 +156,7 @@ def _parity(runner: Runner, task: Task, order: CellOrder, report: Callable[[str,
 def _accuracy(runner: Runner, task: Task, order: CellOrder, report: Callable[[str, str], None]) -> Accuracy:
     """Ask the file the whole test split, or its first `limit` images."""
     report("accuracy", "")
-    split = data.load(task.card, "test").head(order.limit)
+    split = data.load(task.card, "test", order.bundle).head(order.limit)
     outputs = answers(runner, resize(split.images, order.card.transform), ACCURACY_BATCH)
     if not all(np.isfinite(output).all() for output in outputs.values()):
         raise BobrtError("the engine answers NaN or infinity on test images", "choose another precision")
@@ -169,50 +181,39 @@ def _accuracy(runner: Runner, task: Task, order: CellOrder, report: Callable[[st
     )
 
 
-def _speed(runner: Runner, order: CellOrder, report: Callable[[str, str], None]) -> dict[str, Timed]:
-    """Time the file: one image after another, then one batch after another."""
-    timing = order.timing
-    window = measure.Window(
-        timing.warmup_s,
-        timing.min_s,
-        timing.min_n,
-        float("inf") if timing.max_s is None else timing.max_s,
-        float("inf") if timing.width is None else timing.width,
-    )
-    fixed = runner.inputs()[IMAGES].shape[0]
-    images = _pool(order)
+class _Speed(NamedTuple):
+    """What the scenarios of the first round gave."""
 
-    def loop(batch: int) -> Timed:
-        feeds = [
-            {IMAGES: np.take(images, range(i, i + batch), axis=0, mode="wrap")} for i in range(len(images))
-        ]
-        return measure.closed_loop(runner.infer, feeds, window)
-
-    report("timing", f"batch {fixed or 1}")
-    alone = loop(fixed or 1)
-    _require_finite(runner, images, fixed or 1)
-    timed = {f"latency-{fixed or 1}": alone}
-    if fixed:
-        return timed | {f"throughput-{fixed}": alone}
-    for batch in timing.throughput_batches:
-        report("timing", f"batch {batch}, {np.median(alone.times_ns) / 1e6:.3g} ms alone")
-        timed[f"throughput-{batch}"] = loop(batch)
-    return timed
+    loops: dict[str, Timed]
+    curve: Curve | None
+    server: Server | None
 
 
-def _require_finite(runner: Runner, images: NDArray[np.uint8], batch: int) -> None:
-    """Raise if an answer to a timed image is no number: nobody ships the speed of a broken engine."""
-    outputs = answers(runner, images, batch)
-    if broken := [name for name, value in outputs.items() if not np.isfinite(value).all()]:
-        raise BobrtError(
-            f"the engine answers NaN or infinity in {', '.join(broken)} while it is timed",
-            "choose another precision",
-        )
+def _speed(stage: Stage) -> _Speed:
+    """Ask an engine in every way the plan names."""
+    asked = stage.timing.scenarios
+    loops = alone = scenarios.latency(stage)
+    curve = None
+    if Scenario.THROUGHPUT in asked:
+        many, curve = scenarios.climb(stage, alone)
+        loops = alone | many
+    return _Speed(loops, curve, scenarios.serve(stage, alone) if Scenario.SERVER in asked else None)
+
+
+def _opened(order: CellOrder, images: NDArray[np.uint8]) -> AbstractContextManager[Opened]:
+    runner = open_runner(RUNTIMES.get(order.cell.runtime), Path(order.file), order.threads)
+    return scenarios.opened(runner, images, order.file)
+
+
+def _stage(
+    runner: Runner, images: NDArray[np.uint8], order: CellOrder, report: Callable[[str, str], None]
+) -> Stage:
+    return Stage(runner, images, order.timing, order.threads, partial(report, "timing"))
 
 
 def _pool(order: CellOrder) -> NDArray[np.uint8]:
-    card = TASKS.get(order.card.task or "digits")
-    return resize(data.load(card, "test").head(POOL).images, order.card.transform)
+    card = order.task or TASKS.get(order.card.task or "digits")
+    return resize(data.load(card, "test", order.bundle).head(POOL).images, order.card.transform)
 
 
 def _reference(order: CellOrder, split: str) -> dict[str, NDArray[np.float32]]:

@@ -14,10 +14,11 @@ import msgspec
 from bench import store
 from bench.files import again_for, identities, identity
 from bench.orders import CellOrder
+from bobrt.data import bundle as bundles
 from bobrt.errors import BobrtError, UnsupportedError, UsageError
 from bobrt.result import Artifact as ArtifactRecord
 from bobrt.result import Result
-from bobrt.spec import FileCard, Placement, Precision, State
+from bobrt.spec import FileCard, Placement, Precision, Scenario, State
 from bobrt.speed import Timing
 from bobrt.system import cores, this_system
 from engines.runtimes import RUNTIMES, cannot_build, cannot_run, versions
@@ -71,7 +72,8 @@ class Desk:
         self.rerun = rerun
         self.shop = workshop(cache)
         self.system = this_system()
-        self.timing = Timing(**msgspec.structs.asdict(plan.timing))
+        self.timing = _timing(plan)
+        self.threads = plan.timing.threads or cores()
 
     def decide(self, question: Question, *, rerun: bool | None = None) -> Decision:
         """Return what will become of a cell; `rerun` overrules the desk's own."""
@@ -104,18 +106,23 @@ class Desk:
         reference = None if question.file else self.shop.find(self._reference(question))
         checkpoint = None if question.file else self.shop.find(self._checkpoint(question))
         validation = checkpoint.manifest.detail.get("validation") if checkpoint else None
+        answers, bundle = (reference.path if reference else None), _bundle(question)
+        if bundle:
+            answers, validation = artifact.path.with_name(bundles.REFERENCE), bundle.reference.validation
         return CellOrder(
             cell=question.cell,
             card=msgspec.convert(artifact.manifest.detail["card"], type=FileCard),
             artifact=record,
             file=str(artifact.path),
-            reference=str(reference.path) if reference else None,
+            reference=str(answers) if answers else None,
             validation=validation if isinstance(validation, float) else None,
             timing=self.timing,
             limit=self.limit,
-            threads=cores(),
+            threads=self.threads,
             record=str(self.path(question.cell)),
             round=number,
+            bundle=str(artifact.path.parent) if bundle else None,
+            task=bundle.task if bundle else None,
         )
 
     def describe(self, question: Question) -> ArtifactRecord | None:
@@ -204,7 +211,8 @@ class Desk:
         """Return why a record is not today's, or an empty string if it is."""
         if result.state is not State.COMPLETE and (result.state is State.FAILED or result.reason != unable):
             return f"{result.state} before: {result.reason}"
-        if not question.file and result.accuracy and result.accuracy.reference is None:
+        known = not question.file or _bundle(question)
+        if known and result.accuracy and result.accuracy.reference is None:
             return "measured as a file, without its reference"
         return self._differs(result, artifact)
 
@@ -218,7 +226,7 @@ class Desk:
             if (was := then.get(tool)) != now:
                 return f"{tool} was {was} and is {now}"
         if result.state is State.COMPLETE and (
-            result.timing != self.timing or result.system.threads != cores()
+            result.timing != self.timing or result.system.threads != self.threads
         ):
             return "timed for other windows or threads"
         return ""
@@ -239,6 +247,22 @@ class Desk:
 
     def _reference(self, question: Question) -> Target:
         return reference_target(self._checkpoint(question))
+
+
+def _timing(plan: Plan) -> Timing:
+    """Return a plan's windows as a record holds them: null where no scenario asks for a key."""
+    asked, timing = plan.timing.scenarios, msgspec.to_builtins(plan.timing)
+    if not {Scenario.SERVER, Scenario.LOADGEN} & {*asked}:
+        timing["p99_ms"] = None
+    if {*asked} <= {Scenario.LATENCY, Scenario.THROUGHPUT}:
+        timing["scenario_s"] = None
+    return msgspec.convert(timing, type=Timing)
+
+
+def _bundle(question: Question) -> bundles.Bundle | None:
+    """Return the bundle a question's file came in, if it came in one."""
+    found = question.file.manifest.detail.get("bundle") if question.file else None
+    return msgspec.convert(found, type=bundles.Bundle) if found else None
 
 
 @cache

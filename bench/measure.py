@@ -36,6 +36,18 @@ NS = 1e9
 NS_PER_MS = 1e6
 
 
+class Clock(NamedTuple):
+    """What time it is, and how to let it pass."""
+
+    now: Callable[[], int]
+    """Nanoseconds, only ever more."""
+    sleep: Callable[[float], None]
+    """Seconds."""
+
+
+HOST = Clock(time.perf_counter_ns, time.sleep)
+
+
 class Window(NamedTuple):
     """How long to go on: at least this long, then until the interval is narrow or time is up."""
 
@@ -58,13 +70,16 @@ class Timed(NamedTuple):
     steady: bool = True
     """Whether the warm-up ended because the times were steady."""
     stopped: Stopped = "width"
+    device_ns: NDArray[np.int64] | None = None
+    """`[n]`, the same calls by the device's own clock, where it has one."""
 
 
 def closed_loop(
     infer: Callable[[Feed], object],
     feeds: Sequence[Feed],
     window: Window,
-    clock: Callable[[], int] = time.perf_counter_ns,
+    clock: Callable[[], int] = HOST.now,
+    device: Callable[[], int] | None = None,
 ) -> Timed:
     """Call `infer` on one feed after another and time each call.
 
@@ -73,11 +88,14 @@ def closed_loop(
         feeds: Real inputs, taken in turn so that no single one is special.
         window: Warm-up and measuring bounds.
         clock: Nanoseconds; the host's monotonic clock unless a test brings its own.
+        device: Nanoseconds the last call kept the device busy, by the device's clock; read
+            between two calls, so that reading it is in neither time.
 
     """
     pool = cycle(feeds)
     warmed, steady = _warm_up(infer, pool, window, clock)
     times: list[int] = []
+    own: list[int] = []
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -86,7 +104,7 @@ def closed_loop(
         cap = began + window.max_s * NS
         least, count = began + window.min_s * NS, window.min_n
         while True:
-            _sample(infer, pool, times, clock, (least, count, cap))
+            _sample(infer, pool, times, clock, (least, count, cap), device and (own, device))
             if clock() >= cap:
                 stopped: Stopped = "width" if _narrow(times, window) else "time"
                 break
@@ -97,15 +115,17 @@ def closed_loop(
     finally:
         if collecting:
             gc.enable()
-    return Timed(np.asarray(times, dtype=np.int64), warmed, steady, stopped)
+    device_ns = np.asarray(own, dtype=np.int64) if device else None
+    return Timed(np.asarray(times, dtype=np.int64), warmed, steady, stopped, device_ns)
 
 
-def _sample(
+def _sample(  # noqa: PLR0913, PLR0917 - the inner loop: what it touches is handed in
     infer: Callable[[Feed], object],
     pool: Iterator[Feed],
     times: list[int],
     clock: Callable[[], int],
     bounds: tuple[float, int, float],
+    device: tuple[list[int], Callable[[], int]] | None = None,
 ) -> None:
     """Add times until both lower bounds are met, or the cap is; one at least."""
     least, count, cap = bounds
@@ -117,6 +137,8 @@ def _sample(
         infer(feed)
         stop = clock()
         keep(stop - start)
+        if device:
+            device[0].append(device[1]())
 
 
 def _warm_up(
@@ -162,7 +184,8 @@ def latency(
         batch: Images per call.
         clock: What was read.
         last: The loop of the last round.
-        drift: How far the machine itself moved between the rounds, relatively; widens the spread.
+        drift: How far the machine itself moved between the rounds, relatively. Rounds that agree
+            better than that do so by luck: the spread is never narrower.
 
     """
     pooled = np.concatenate(rounds)
@@ -196,9 +219,12 @@ def _bounds(
 
 
 def _spread(medians: list[float], drift: float) -> tuple[float, float] | None:
+    """Return the outer medians, moved apart until they are as far from each other as the machine drifted."""
     if len(medians) < SPREAD_ROUNDS:
         return None
-    return min(medians) * (1 - drift / 2), max(medians) * (1 + drift / 2)
+    low, high = min(medians), max(medians)
+    short = max(1.0, (1 + drift) / (high / low))
+    return low / short**0.5, high * short**0.5
 
 
 def throughput(rounds: Sequence[NDArray[np.int64]], batch: int) -> Throughput:

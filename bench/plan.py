@@ -13,11 +13,13 @@ from msgspec import Meta
 from bobrt.catalogue import TASKS, backbone
 from bobrt.errors import UsageError, unknown
 from bobrt.paths import sha256_of
-from bobrt.spec import Cell, Frozen, Precision, Protocol, Recipe
+from bobrt.spec import Cell, Frozen, Precision, Protocol, Recipe, Scenario
 from bobrt.strict import line_of, read_text, read_toml
 from engines.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bobrt.artifacts import Artifact
 
 REFERENCE_RUNTIME = "torch"
@@ -40,7 +42,16 @@ class Windows(Frozen, frozen=True, kw_only=True):
     """Seconds after which sampling ends, whatever it has reached."""
     width: Annotated[float, Meta(gt=0, le=1)] = 0.02
     """Sampling ends when the 95 % interval of the median is this narrow, relative to the median."""
-    throughput_batches: tuple[Count, ...] = (32,)
+    throughput_batches: tuple[Count, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    """Batches of the scenario `throughput`, climbed until they gain nothing or do not fit."""
+    scenarios: Annotated[tuple[Scenario, ...], Meta(min_length=1)] = (Scenario.LATENCY, Scenario.THROUGHPUT)
+    """How each engine is asked; `latency` always, since nothing is ranked without it."""
+    threads: Count | None = None
+    """Threads of a cell's process; null for one per core."""
+    scenario_s: Annotated[float, Meta(gt=0, lt=86400)] = 10.0
+    """Seconds each rate of `server`, each run of LoadGen, and `pipeline` last at least."""
+    p99_ms: Positive = 15.0
+    """Bound of the scenario `server`; MLPerf's own for ResNet-50."""
 
 
 class Limits(Frozen, frozen=True, kw_only=True):
@@ -100,6 +111,7 @@ def load(
     *,
     repeat: int | None = None,
     min_time: float | None = None,
+    scenarios: Sequence[str] | None = None,
 ) -> Plan:
     """Return a bundled plan by its name, or any plan by its path, with some keys replaced.
 
@@ -108,6 +120,7 @@ def load(
         changes: Keys to replace, by flags of the same name.
         repeat: Rounds, in place of the plan's.
         min_time: Seconds each loop lasts at least, in place of the plan's; its cap is moved if need be.
+        scenarios: How each engine is asked, in place of the plan's.
 
     Raises:
         UsageError: No such plan; or it is not TOML, has an unknown key, a wrong type, an
@@ -137,12 +150,7 @@ def load(
             f"and at most {plan.timing.max_s:g} s",
             "raise max_s in the plan's [timing], or lower its min_s",
         )
-    if repeat is not None:
-        plan = msgspec.structs.replace(plan, rounds=repeat)
-    if min_time is not None:
-        longest = max(min_time, plan.timing.max_s)
-        timing = msgspec.structs.replace(plan.timing, min_s=min_time, max_s=longest)
-        plan = msgspec.structs.replace(plan, timing=timing)
+    plan = _timed_as(plan, repeat, min_time, scenarios)
     if "finetune" in plan.protocols and plan.finetune is None:
         raise UsageError(
             f"plan {path} fine-tunes and has no [finetune] table", "copy that of bobrt list plans"
@@ -188,6 +196,28 @@ def weights_of(weights: str) -> tuple[str, Path | None]:
         near = unknown("weights", weights, ["random", "pretrained"])
         raise UsageError(f"weights {weights!r} are no file, nor random or pretrained", near.hint)
     return f"file:{sha256_of(path)}", path
+
+
+def _timed_as(
+    plan: Plan, repeat: int | None, min_time: float | None, scenarios: Sequence[str] | None
+) -> Plan:
+    """Return a plan with the rounds and windows that were typed."""
+    timing = plan.timing
+    if min_time is not None:
+        timing = msgspec.structs.replace(timing, min_s=min_time, max_s=max(min_time, timing.max_s))
+    if scenarios is not None:
+        asked = {_scenario(word) for word in scenarios}
+        timing = msgspec.structs.replace(timing, scenarios=tuple(asked))
+    ordered = tuple(word for word in Scenario if word is Scenario.LATENCY or word in timing.scenarios)
+    timing = msgspec.structs.replace(timing, scenarios=ordered)
+    return msgspec.structs.replace(plan, timing=timing, rounds=repeat or plan.rounds)
+
+
+def _scenario(word: str) -> Scenario:
+    words = [str(scenario) for scenario in Scenario]
+    if word not in words:
+        raise unknown("scenario", word, words)
+    return Scenario(word)
 
 
 def _check_name(key: str, value: str, where: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bench import measure, reference, store
+from bobrt.spec import Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,20 +34,23 @@ def add(
     Args:
         path: Where the record is written.
         result: The record but for its times.
-        earlier: Nanoseconds of each call of the rounds before, by loop: `latency-1`, `throughput-32`.
+        earlier: Nanoseconds of each call of the rounds before, by loop: `latency-1`, `throughput-32`,
+            by the clock of a device `latency-1@gpu`. A loop this round has not timed stays as it is.
         timed: The loops of this round, by the same names.
         machine_ms: Times of the reference network at every round, this one last.
 
     """
     drift = reference.drift_of(machine_ms)
-    rounds = {name: [*earlier.get(name, []), loop.times_ns] for name, loop in timed.items()}
-    latencies, throughputs = [], []
+    rounds = {name: list(times) for name, times in earlier.items()}
     for name, loop in timed.items():
-        scenario, _, batch = name.partition("-")
-        if scenario == "latency":
-            latencies.append(measure.latency(rounds[name], int(batch), "wall", loop, drift.relative or 0.0))
-        else:
-            throughputs.append(measure.throughput(rounds[name], int(batch)))
+        rounds.setdefault(name, []).append(loop.times_ns)
+    latencies, throughputs = [], []
+    for name, times in rounds.items():
+        scenario, batch, clock = _parts(name)
+        if scenario is Scenario.LATENCY:
+            latencies.append(measure.latency(times, batch, clock, timed[name], drift.relative or 0.0))
+        elif clock != "gpu":  # what is shipped per second includes the way there and back
+            throughputs.append(measure.throughput(times, batch))
     result = msgspec.structs.replace(
         result,
         latency=latencies,
@@ -58,6 +62,13 @@ def add(
     store.write(path, result)
     store.drop_old_samples(path, result)
     return result
+
+
+def _parts(name: str) -> tuple[Scenario, int, str]:
+    """Return a loop's scenario, batch and clock."""
+    what, _, clock = name.partition("@")
+    scenario, _, batch = what.partition("-")
+    return Scenario(scenario), int(batch), clock or "wall"
 
 
 def _warm_up(timed: Mapping[str, Timed]) -> set[str]:

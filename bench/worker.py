@@ -23,6 +23,7 @@ from bench import cell
 from bench.orders import EVENTS_FD, Event, Order
 from bobrt.errors import BobrtError, ExitCode
 from bobrt.paths import CPU, lock
+from engines.runner import out_of_memory
 from engines.stages import workshop
 
 
@@ -46,7 +47,7 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001 - any bug of a model or a library is this cell's end, not the run's
             traceback.print_exc()
             text = " ".join(str(error).split())[:300]
-            short = isinstance(error, MemoryError) or _is_memory(text)
+            short = out_of_memory(error)
             tell(kind="error", message=_out_of_memory(order) if short else f"{type(error).__name__}: {text}")
             sys.exit(ExitCode.FAILED)
 
@@ -68,11 +69,6 @@ def _work(order: Order, tell: Any) -> None:  # noqa: ANN401 - see main
             tell(kind="running")
             cell.run(order.cell, report)
         tell(kind="done")
-
-
-def _is_memory(text: str) -> bool:
-    """Tell an allocator's complaint from other errors: torch, ONNX Runtime and C++ each have their own."""
-    return any(words in text for words in ("can't allocate memory", "bad_alloc", "Failed to allocate memory"))
 
 
 def _out_of_memory(order: Order) -> str:

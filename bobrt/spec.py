@@ -52,6 +52,21 @@ class Protocol(StrEnum):
     """Not adapted: the backbone with its own classifier, or with none."""
 
 
+class Scenario(StrEnum):
+    """How an engine is asked for its speed."""
+
+    LATENCY = "latency"
+    """One image after another: a closed loop."""
+    THROUGHPUT = "throughput"
+    """One batch after another, larger and larger ones."""
+    SERVER = "server"
+    """Images that arrive when they arrive: an open loop, at the rate a p99 bound lets pass."""
+    LOADGEN = "loadgen"
+    """MLPerf's own LoadGen: SingleStream, Offline and Server."""
+    PIPELINE = "pipeline"
+    """From image files to decoded answers."""
+
+
 class State(StrEnum):
     """How a cell ended. It is never silently missing."""
 

@@ -26,7 +26,7 @@ class Latency(Record, frozen=True, kw_only=True):
     spread_ms: tuple[float, float] | None = None
     """Lowest and highest of the rounds' medians, the error bar to go by; null below three rounds.
 
-    Widened by half of the machine's drift on either side.
+    Never narrower than the machine's own drift.
     """
     stopped: str | None = None
     """Why the last round's sampling ended: `width` was reached, or `time` ran out first."""
@@ -57,7 +57,7 @@ class Drift(Record, frozen=True, kw_only=True):
 
     what: str
     repeats_ms: list[float]
-    """Its median at each round of this row."""
+    """Its fast decile at each round of this row."""
     relative: float | None
     """Distance of the outer two relative to their median; null with one round."""
 
@@ -73,6 +73,13 @@ class Timing(Record, frozen=True, kw_only=True):
     """Seconds after which a loop ends, whatever it has reached."""
     width: float | None = None
     """Relative width of the median's interval at which a loop may end."""
+    scenarios: tuple[str, ...] = ("latency", "throughput")
+    threads: int | None = None
+    """Threads the plan asked for; null for one per core."""
+    scenario_s: float | None = None
+    """Seconds of each rate of `server`, of each run of LoadGen, and of `pipeline`."""
+    p99_ms: float | None = None
+    """The bound of `server`."""
 
 
 class Curve(Record, frozen=True, kw_only=True):
@@ -139,7 +146,10 @@ class LoadGen(Record, frozen=True, kw_only=True):
 
 
 class Pipeline(Record, frozen=True, kw_only=True):
-    """The whole road: image files -> decode -> resize -> engine -> decoded answer."""
+    """The whole road: image files -> decode -> resize -> engine -> decoded answer.
+
+    Every file is opened and read anew each time, but from the system's page cache.
+    """
 
     files: str
     """What the files are: format and typical size in pixels."""
@@ -147,15 +157,21 @@ class Pipeline(Record, frozen=True, kw_only=True):
     workers: int
     """Threads that decode and resize ahead of the engine."""
     n: int
-    """Images that went all the way."""
+    """Images that went all the way while time was taken."""
     images_per_s: float
     """All the way, stages overlapping."""
+    expected_images_per_s: float
+    """What the stages alone let hope for: the slower of `workers / (decode + resize)` and
+    `1 / (engine + answer)`. A road well below it has stages that take the cores from each other."""
     engine_images_per_s: float
     """The engine alone on the same batches, timed in the same run."""
     stage_ms: dict[str, float]
-    """Milliseconds per image of each stage on its own: decode, resize, engine, answer."""
+    """Milliseconds per image of each stage on its own, one after another: decode, resize, engine, answer."""
+    waited: float
+    """Share of the road's time that the engine waited for a batch, as it was seen."""
     bound: str
-    """The stage that limits the road."""
+    """The stage that limits the road: the longer of `decode` and `resize` where the engine waited for more
+    than 0.05 of the time, else the longer of `engine` and `answer`."""
 
 
 class Energy(Record, frozen=True, kw_only=True):

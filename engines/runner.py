@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -49,6 +49,21 @@ class Runner(Protocol):
     def infer(self, feeds: Mapping[str, NDArray[np.uint8]]) -> Mapping[str, NDArray[np.float32]]:
         """Return the outputs by name for one batch."""
         ...
+
+
+@runtime_checkable
+class DeviceClock(Protocol):
+    """What a runner has too, if its device can tell how long it computed."""
+
+    def device_ns(self) -> int:
+        """Return the nanoseconds of the last `infer` from its first kernel to its last, without copies."""
+        ...
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell an allocator's complaint from other errors: torch, ONNX Runtime and C++ each have their own."""
+    words = ("can't allocate memory", "bad_alloc", "Failed to allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or any(phrase in str(error) for phrase in words)
 
 
 def require_images(inputs: Mapping[str, TensorMeta], path: object) -> TensorMeta:

@@ -204,11 +204,17 @@ def test_rounds_are_pooled_and_their_spread_is_that_of_their_medians() -> None:
     assert measure.latency(rounds[:2], 1, "wall", LOOP).spread_ms is None
 
 
-def test_drift_of_the_machine_widens_the_bar() -> None:
-    """Half of it on either side: what the machine did between the rounds, the row cannot know better."""
+@pytest.mark.parametrize(
+    "drift", [0.0, 0.1, 0.5, 1.16], ids=["still", "less than the rounds", "as much", "more"]
+)
+def test_the_bar_is_never_narrower_than_the_machine_moved(drift: float) -> None:
+    """Rounds that agree better than the machine stood still do so by luck: they are moved apart."""
     rounds = [np.array([level] * 5) * 1_000_000 for level in (20, 30, 22)]
-    row = measure.latency(rounds, 1, "wall", LOOP, drift=0.1)
-    assert row.spread_ms == pytest.approx((19.0, 31.5))
+    row = measure.latency(rounds, 1, "wall", LOOP, drift=drift)
+    assert row.spread_ms is not None
+    low, high = row.spread_ms
+    assert high / low == pytest.approx(max(1.5, 1 + drift))
+    assert low * high == pytest.approx(600.0)
     assert row.p50_ms == 22.0
 
 
