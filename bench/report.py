@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench import scenario_report, verdict
 from bench.caveats import CAVEATS
 from bench.verdict import LeftOut, Ranking, Row, no_sentence, rank, sentence
 from bobrt import console
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bobrt.result import Artifact, Result
-    from bobrt.speed import Latency
+    from bobrt.speed import Latency, Server
 
 MB = 1e6
 
@@ -24,6 +25,8 @@ MB = 1e6
 RANKED = ["rank", "front", "backbone", "runtime", "precision", "accuracy %", "accuracy 95 %", "drop"]
 RANKED += ["p50 ms", "p50 bar", "p90 ms", "p99 ms", "images/s", "file MB", "peak MB", "caveats"]
 SPARE = ["p99 ms", "peak MB", "p90 ms", "file MB", "p50 bar", "images/s", "accuracy 95 %", "front"]
+SERVED = "queries/s"
+"""A column of its own where the scenario `server` was asked."""
 LEFT_OUT = ["backbone", "runtime", "precision", "state", "file MB", "build s", "reason"]
 
 
@@ -59,6 +62,8 @@ def as_markdown(results: list[Result]) -> str:
     parts = ["# bobrt report", *_answers(rankings, left_out)]
     for ranking in rankings:
         parts += [f"## {_title(ranking)}", markdown_table(ranked_table(ranking)), _footnote(ranking)]
+    for title, table in scenario_report.tables(results):
+        parts += [f"## {title}", markdown_table(table)]
     if left_out:
         parts += ["## Not ranked", markdown_table(left_out_table(left_out))]
     named = sorted({name for result in results for name in result.caveats})
@@ -97,8 +102,13 @@ FORMATS = {
 def ranked_table(ranking: Ranking) -> Table:
     """Return one ranking as text."""
     rows = [_ranked(row) for row in ranking.rows]
-    spare = [RANKED.index(name) for name in SPARE]
-    return Table(RANKED, rows, (0, *range(5, 15)), spare)
+    header, right = list(RANKED), [0, *range(5, 15)]
+    if any(row.result.server for row in ranking.rows):
+        header.insert(-1, SERVED)
+        right.append(len(RANKED) - 1)
+        for line, row in zip(rows, ranking.rows, strict=True):
+            line.insert(-1, _rate(row.result.server))
+    return Table(header, rows, tuple(right), [header.index(name) for name in SPARE])
 
 
 def left_out_table(left_out: list[LeftOut]) -> Table:
@@ -140,6 +150,13 @@ def _ranked(row: Row) -> list[str]:
         "" if peak is None else f"{peak / MB:.1f}",
         " ".join(result.caveats),
     ]
+
+
+def _rate(server: Server | None) -> str:
+    """Return the rate a p99 bound lets pass; `none` where it lets nothing pass."""
+    if server is None:
+        return ""
+    return "none" if server.rate is None else digits(server.rate)
 
 
 def _bar(latency: Latency) -> str:
@@ -195,6 +212,11 @@ def markdown_table(table: Table) -> str:
     lines = [table.header, rule, *table.rows]
     escaped = [[" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in escaped)
+
+
+def bound_missed(results: list[Result]) -> bool:
+    """Tell whether a p99 bound was asked for and no ranked engine keeps it."""
+    return verdict.bound_missed(rank(results)[0])
 
 
 def failed(results: list[Result]) -> list[Result]:

@@ -49,11 +49,10 @@ class Stage(NamedTuple):
         return self.runner.inputs()[IMAGES].shape[0]
 
     def feeds(self, batch: int) -> Feeds:
-        """Return one batch for each image, which starts with it."""
-        count = len(self.images)
-        return [
-            {IMAGES: np.take(self.images, range(i, i + batch), axis=0, mode="wrap")} for i in range(count)
-        ]
+        """Return batches that differ: together every image, in two batches at least."""
+        count = max(2, len(self.images) // batch)
+        starts = range(0, len(self.images), max(1, len(self.images) // count))
+        return [{IMAGES: np.take(self.images, range(i, i + batch), axis=0, mode="wrap")} for i in starts]
 
     def loop(self, scenario: str, batch: int) -> dict[str, Timed]:
         """Time batches one after another: by the host's clock, and by the device's where it has one."""

@@ -81,9 +81,33 @@ def sentence(ranking: Ranking) -> str:
     fastest = min(ranking.rows, key=lambda row: row.latency.p50_ms)
     text = f"Of {len(ranking.rows)} verified engines for {ranking.task}, {_said(best)} is the fastest of "
     text += f"those tied for the best accuracy: {_figures(best)}"
-    return text + (
-        "." if fastest is best else f"; the fastest of all is {_said(fastest)}: {_figures(fastest)}."
+    text += "." if fastest is best else f"; the fastest of all is {_said(fastest)}: {_figures(fastest)}."
+    return text + _served(ranking.rows)
+
+
+def bound_missed(rankings: list[Ranking]) -> bool:
+    """Tell whether a p99 bound was asked for and no ranked engine keeps it at any rate."""
+    servers = [row.result.server for ranking in rankings for row in ranking.rows if row.result.server]
+    return bool(servers) and all(server.rate is None for server in servers)
+
+
+def _served(rows: list[Row]) -> str:
+    """Say which of the most accurate engines answers the most arrivals in time; empty if it was not asked."""
+    asked = [(row.result.server, row) for row in rows if row.result.server]
+    if not asked:
+        return ""
+    bound = asked[0][0].bound_ms
+    kept = [(server.rate, server, row) for server, row in asked if server.rate is not None]
+    if not kept:
+        nearest = min((row for _, row in asked), key=lambda row: row.latency.p50_ms)
+        return (
+            f" No engine keeps its p99 within {bound:g} ms; the nearest is {_said(nearest)}, "
+            f"which takes {nearest.latency.p50_ms:.3g} ms with nobody waiting."
+        )
+    rate, server, row = max(
+        [entry for entry in kept if entry[2].rank == 1] or kept, key=lambda entry: entry[0]
     )
+    return f" With p99 within {server.bound_ms:g} ms, {_said(row)} serves the most: {rate:.3g} queries/s."
 
 
 def no_sentence(left_out: list[LeftOut]) -> str:

@@ -49,6 +49,8 @@ def one_line(ran: Ran) -> str:
         (["--batch", "1.5"], "--batch '1.5'", "a number from 1, or dynamic"),
         (["--seed", "-1"], "--seed -1", "a whole number from 0"),
         (["--seed", "one"], "--seed 'one'", "a whole number"),
+        (["--scenario", "servr"], "unknown scenario 'servr'", "did you mean server"),
+        (["--scenario", " "], "--scenario is empty", "bobrt bench --help"),
         (["--limit", "0"], "'--limit'", "bobrt bench --help"),
         (["--limit", "many"], "'--limit'", "bobrt bench --help"),
         (["--format", "jsn"], "'jsn'", "did you mean json"),
@@ -416,3 +418,40 @@ def test_a_runtime_that_opens_no_onnx_file_says_so(tmp_path: Path, workspace: Wo
     assert ran.code == 2
     assert "error: runtime torch opens no ONNX file but a checkpoint of its own" in ran.err
     assert f"hint: bobrt bench {model}" in ran.err
+
+
+# -- scenarios ------------------------------------------------------------------------------
+
+
+ONE = {"runtimes": ["ort-cpu"], "precisions": ["fp32"], "reference": False}
+SHORT = {"warmup_s": 0.05, "min_s": 0.05, "min_n": 20, "max_s": 0.5, "width": 1.0, "scenario_s": 0.2}
+
+
+def test_a_bound_no_engine_keeps_ends_with_the_nearest(
+    workspace: Workspace, records: Records, plan: Plan
+) -> None:
+    """Exit code 4 and a sentence; the row is measured, recorded and ranked all the same."""
+    path = plan(**ONE, timing=SHORT | {"scenarios": ["server"], "p99_ms": 1e-6, "threads": 1})
+    ran = workspace.bobrt("bench", "--plan", path)
+    assert ran.code == 4, ran.err
+    assert "No engine keeps its p99 within 1e-06 ms; the nearest is test_resnet fp32 on ort-cpu" in ran.out
+    record = json.loads(records(workspace)["ort-cpu fp32"].read_text())
+    assert record["state"] == "complete"
+    assert record["server"]["rate"] is None
+    assert record["throughput"] == []
+    assert record["timing"]["scenarios"] == ["latency", "server"]
+    assert record["system"]["threads"] == record["timing"]["threads"] == 1
+
+
+def test_a_batch_beyond_memory_ends_the_curve_with_its_reason(
+    workspace: Workspace, records: Records, plan: Plan
+) -> None:
+    """A batch of a million does not fit into half a gigabyte: the curve says so, the cell is complete."""
+    timing = SHORT | {"throughput_batches": [1, 2, 1_000_000], "threads": 1}
+    path = plan(**ONE, timing=timing, limits={"memory_gb": 0.6, "cell_s": 120.0})
+    ran = workspace.bobrt("bench", "--plan", path)
+    assert ran.code == 0, ran.err
+    record = json.loads(records(workspace)["ort-cpu fp32"].read_text())
+    assert [row["batch"] for row in record["throughput"]] == [1, 2]
+    assert record["curve"]["ended"] == "memory"
+    assert record["curve"]["detail"] == "a batch of 1000000 does not fit in memory"

@@ -123,6 +123,18 @@ def test_cold_start_is_opening_and_the_first_answer() -> None:
         assert first.first_ms > 0
 
 
+@pytest.mark.parametrize(("batch", "count"), [(1, 8), (2, 4), (3, 2), (8, 2), (256, 2)])
+def test_every_image_takes_its_turn_and_large_batches_are_few(batch: int, count: int) -> None:
+    """Real inputs rotate; batches of 256 are not held once for each image."""
+    where = stage(Engine(Machine(), linear(0.01, 0.0)))
+    feeds = [feed["images"] for feed in where.feeds(batch)]
+    assert [len(feed) for feed in feeds] == [batch] * len(feeds)
+    assert count <= len(feeds) <= count + 1
+    assert not np.array_equal(feeds[0], feeds[1])
+    if batch * count >= len(where.images):
+        assert {image.tobytes() for feed in feeds for image in feed} == {i.tobytes() for i in where.images}
+
+
 def served(engine: Engine, **changes: object) -> scenarios.Server:
     where = stage(engine, **changes)
     return scenarios.serve(where, scenarios.latency(where))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from bench.verdict import rank, sentence
+from bench.verdict import bound_missed, rank, sentence
 from bobrt.spec import Precision, State
+from bobrt.speed import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,3 +129,33 @@ def test_sentence_says_one_name_once(make_result: Make) -> None:
     (ranking,), _ = rank([make_result("only", 0.95, 2.5)])
     assert sentence(ranking).endswith("95.0 % at 2.5 ms.")
     assert "fastest of all" not in sentence(ranking)
+
+
+def served(rate: float | None, bound: float = 5.0) -> Server:
+    """Return what a server scenario found."""
+    return Server(bound_ms=bound, rate=rate, p99_ms=None, capacity=1e3, reason="said so", trials=[])
+
+
+def test_sentence_says_who_serves_the_most_of_the_best(make_result: Make) -> None:
+    """The most accurate come first: a faster one of lower rank is not the answer."""
+    rows = [make_result("best", 0.95, 2.5, server=served(310.4))]
+    rows += [make_result("tied", 0.96, 4.0, server=served(412.0))]
+    rows += [make_result("quick", 0.5, 0.01, server=served(9000.0)), make_result("late", server=served(None))]
+    rankings, _ = rank(rows)
+    assert sentence(rankings[0]).endswith(
+        " With p99 within 5 ms, tied fp32 on ort-cpu serves the most: 412 queries/s."
+    )
+    assert not bound_missed(rankings)
+
+
+def test_a_bound_no_engine_keeps_is_said_with_the_nearest(make_result: Make) -> None:
+    """Nobody serves: the sentence names the nearest and its time, and the run has not got what it asked."""
+    rows = [make_result("slow", 0.95, 20.0, server=served(None))]
+    rows += [make_result("near", 0.9, 7.25, server=served(None))]
+    rankings, _ = rank(rows)
+    assert sentence(rankings[0]).endswith(
+        " No engine keeps its p99 within 5 ms; the nearest is near fp32 on ort-cpu, "
+        "which takes 7.25 ms with nobody waiting."
+    )
+    assert bound_missed(rankings)
+    assert not bound_missed(rank([make_result("unasked")])[0])
