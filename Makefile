@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: bench test lint bench-overhead clean
+.PHONY: bench test lint bench-overhead bench-steadiness clean
 
 bench: $(READY)
 	$(BIN)/bobrt bench
@@ -22,6 +22,10 @@ lint: $(READY)
 # The measuring loop around ONNX Runtime against a bare loop over the same session, interleaved.
 bench-overhead: $(READY)
 	ORT_DISABLE_TELEMETRY=1 $(BIN)/python -P tests/benchmarks/overhead.py
+
+# How far this machine's own speed moves from process to process, by threads.
+bench-steadiness: $(READY)
+	$(BIN)/python -P tests/benchmarks/steadiness.py
 
 # Two makes at once share the environment: the second waits for the first and finds it ready.
 $(READY): pyproject.toml constraints.txt

@@ -7,7 +7,7 @@ from typing import Literal
 from bobrt.artifacts import Target
 from bobrt.errors import ErrorKind
 from bobrt.result import Artifact
-from bobrt.spec import Cell, FileCard, Frozen
+from bobrt.spec import Cell, FileCard, Frozen, TaskCard
 from bobrt.speed import Timing
 
 EVENTS_FD = "BOBRT_EVENTS_FD"
@@ -31,6 +31,10 @@ class CellOrder(Frozen, frozen=True, kw_only=True):
     """Where the result is written."""
     round: int = 1
     """The first round asks for everything; a later one times once more and adds to the record."""
+    bundle: str | None = None
+    """Folder that brings the images along, where the file came in one; the task's own source is not asked."""
+    task: TaskCard | None = None
+    """The task as the bundle says it: the catalogue here may not know it."""
 
 
 class Order(Frozen, frozen=True, kw_only=True):

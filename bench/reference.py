@@ -23,7 +23,7 @@ some calls and not others (an interrupt, a neighbour's burst) is in the row's ow
 
 def level_ms(threads: int) -> float:
     """Return the network's time here and now, in milliseconds; takes about half a second."""
-    session = open_session(_model(), threads)
+    session = open_session(network(), threads)
     image = np.random.default_rng(0).normal(size=(1, CHANNELS, SIDE, SIDE)).astype(np.float32)
     timed = measure.closed_loop(lambda feed: session.run(None, feed), [{"x0": image}], WINDOW)
     return float(np.percentile(timed.times_ns, LEVEL)) / measure.NS_PER_MS
@@ -37,7 +37,8 @@ def drift_of(repeats_ms: list[float]) -> Drift:
     return Drift(what=WHAT, repeats_ms=repeats_ms, relative=relative)
 
 
-def _model() -> bytes:
+def network() -> bytes:
+    """Return the network as an ONNX file; it takes `x0`, `float32 [1, 32, 32, 32]`."""
     rng = np.random.default_rng(0)
     kernels = rng.normal(0, (9 * CHANNELS) ** -0.5, (DEPTH, CHANNELS, CHANNELS, 3, 3)).astype(np.float32)
     shape = [1, CHANNELS, SIDE, SIDE]

@@ -22,20 +22,21 @@ _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)
 _ERRORS_ONLY = 3
 
 
-def open_session(model: str | bytes, threads: int) -> ort.InferenceSession:
+def open_session(model: str | bytes, threads: int, *, spin: bool = False) -> ort.InferenceSession:
     """Return a session on the CPU provider.
 
     Args:
         model: Path of an ONNX file, or its bytes.
-        threads: Intra-op threads. They sleep between runs: on a shared CPU a spinning thread
-            is the largest noise there is.
+        threads: Intra-op threads.
+        spin: Whether they wait awake between two pieces of work. Not unless asked: on a shared
+            CPU a spinning thread is the largest noise there is.
 
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
