@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: bench test lint bench-overhead bench-steadiness clean
+.PHONY: bench test lint bench-overhead bench-steadiness bench-twice clean
 
 bench: $(READY)
 	$(BIN)/bobrt bench
@@ -26,6 +26,10 @@ bench-overhead: $(READY)
 # How far this machine's own speed moves from process to process, by threads.
 bench-steadiness: $(READY)
 	$(BIN)/python -P tests/benchmarks/steadiness.py
+
+# Two runs of the default plan: how many cells are called different though nothing is.
+bench-twice: $(READY)
+	$(BIN)/python -P tests/benchmarks/twice.py
 
 # Two makes at once share the environment: the second waits for the first and finds it ready.
 $(READY): pyproject.toml constraints.txt
