@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: bench test lint bench-overhead bench-steadiness bench-twice clean
+.PHONY: bench test lint bench-overhead bench-steadiness bench-twice bench-loadgen bench-accuracy-rate clean
 
 bench: $(READY)
 	$(BIN)/bobrt bench
@@ -30,6 +30,14 @@ bench-steadiness: $(READY)
 # Two runs of the default plan: how many cells are called different though nothing is.
 bench-twice: $(READY)
 	$(BIN)/python -P tests/benchmarks/twice.py
+
+# LoadGen's 90th percentile against ours on one session, interleaved.
+bench-loadgen: $(READY)
+	ORT_DISABLE_TELEMETRY=1 $(BIN)/python -P tests/benchmarks/loadgen.py
+
+# The accuracy evaluation, images prepared meanwhile, against the engine alone on the same batches.
+bench-accuracy-rate: $(READY)
+	ORT_DISABLE_TELEMETRY=1 $(BIN)/python -P tests/benchmarks/accuracy_rate.py
 
 # Two makes at once share the environment: the second waits for the first and finds it ready.
 $(READY): pyproject.toml constraints.txt

@@ -208,7 +208,10 @@ def _timed_as(
     if scenarios is not None:
         asked = {_scenario(word) for word in scenarios}
         timing = msgspec.structs.replace(timing, scenarios=tuple(asked))
-    ordered = tuple(word for word in Scenario if word is Scenario.LATENCY or word in timing.scenarios)
+    needed = {Scenario.LATENCY, *timing.scenarios}
+    if Scenario.LOADGEN in needed:  # asks again what these found
+        needed |= {Scenario.THROUGHPUT, Scenario.SERVER}
+    ordered = tuple(word for word in Scenario if word in needed)
     timing = msgspec.structs.replace(timing, scenarios=ordered)
     return msgspec.structs.replace(plan, timing=timing, rounds=repeat or plan.rounds)
 

@@ -201,7 +201,8 @@ def _footnote(ranking: Ranking) -> str:
         f"Front `*`: no other row is both as accurate and as fast. Accuracy: {n} test images, Wilson "
         "interval. Drop: points below the same checkpoint in fp32 PyTorch. Latency: wall clock, batch 1, "
         "median; its bar is the lowest and highest median of three or more rounds, each in a process of its "
-        "own, widened by the machine's drift; else the block-bootstrap interval. Images/s: the best batch. "
+        "own, never narrower than the machine's drift; else the block-bootstrap interval. "
+        "Images/s: the best batch. "
         f"Speed is that of the very file whose accuracy stands beside it.{windows}"
     )
 

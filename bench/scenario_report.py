@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bobrt.result import Result
+    from bobrt.speed import LoadGen
 
+_HEADLINES = {
+    "SingleStream": ("90.00 percentile latency (ns)", "ms p90", 1e-6),
+    "Offline": ("Samples per second", "images/s", 1.0),
+    "Server": ("Completed samples per second", "queries/s", 1.0),
+}
 WHO = ["backbone", "runtime", "precision"]
 
 
@@ -62,8 +68,8 @@ def _loaded(results: list[Result]) -> Table:
             run.mode,
             {True: "VALID", False: "INVALID", None: ""}[run.valid],
             "" if run.accuracy is None else f"{100 * run.accuracy:.1f}",
-            _headline(run.metrics),
-            run.reason,
+            _headline(run),
+            run.reason.partition(" Recommendations:")[0].partition(" Early stopping Result:")[0],
         ]
         for result in results
         for run in result.loadgen
@@ -71,16 +77,10 @@ def _loaded(results: list[Result]) -> Table:
     return Table([*WHO, "scenario", "mode", "verdict", "accuracy %", "result", "reason"], rows, (6,))
 
 
-def _headline(metrics: dict[str, float]) -> str:
-    """Return the number a LoadGen scenario is about, in LoadGen's words."""
-    for key, unit, scale in (
-        ("90.00 percentile latency (ns)", "ms p90", 1e-6),
-        ("Samples per second", "images/s", 1.0),
-        ("Completed samples per second", "queries/s", 1.0),
-    ):
-        if key in metrics:
-            return f"{metrics[key] * scale:.4g} {unit}"
-    return ""
+def _headline(run: LoadGen) -> str:
+    """Return the number a LoadGen scenario is about."""
+    key, unit, scale = _HEADLINES[run.scenario]
+    return f"{run.metrics[key] * scale:.4g} {unit}" if key in run.metrics else ""
 
 
 def _piped(results: list[Result]) -> Table:

@@ -2,108 +2,39 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import contextmanager
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from bench import measure, server
-from bench.measure import HOST, Clock
-from bobrt.errors import BobrtError
+from bench import loadgen, measure, pipeline, server
+from bobrt.data import feed
+from bobrt.data.resize import resize
 from bobrt.spec import Scenario
 from bobrt.speed import Curve
-from engines.runner import IMAGES, DeviceClock, answers, out_of_memory, require_images
+from engines.runner import out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from bench.measure import Timed
-    from bobrt.speed import Server, Timing
-    from engines.runner import Runner
+    from bench.stage import Stage
+    from bobrt.data import Split
+    from bobrt.spec import Transform
+    from bobrt.speed import LoadGen, Pipeline, Server
+    from bobrt.tasks import Task
 
-    Feeds = Sequence[dict[str, NDArray[np.uint8]]]
 
 WORTH = 1.02
 """A batch that gives less than so many times the images per second of the best before it gains nothing."""
+FILES = 256
+"""Files that take turns in `pipeline`, at most."""
+EASED = 0.8
+"""LoadGen's Server is asked for so much of the rate our own found: on the edge a verdict is a coin's."""
 PATIENCE = 2
 """So many batches in a row without a gain end the climb."""
-
-
-class Stage(NamedTuple):
-    """An open engine with what it is asked on."""
-
-    runner: Runner
-    images: NDArray[np.uint8]
-    """`uint8 [n, side, side, 3]`: real images that take turns."""
-    timing: Timing
-    threads: int
-    report: Callable[[str], None]
-    clock: Clock = HOST
-
-    @property
-    def fixed(self) -> int | None:
-        """The engine's own batch, if it has one."""
-        return self.runner.inputs()[IMAGES].shape[0]
-
-    def feeds(self, batch: int) -> Feeds:
-        """Return batches that differ: together every image, in two batches at least."""
-        count = max(2, len(self.images) // batch)
-        starts = range(0, len(self.images), max(1, len(self.images) // count))
-        return [{IMAGES: np.take(self.images, range(i, i + batch), axis=0, mode="wrap")} for i in starts]
-
-    def loop(self, scenario: str, batch: int) -> dict[str, Timed]:
-        """Time batches one after another: by the host's clock, and by the device's where it has one."""
-        window = measure.Window(
-            self.timing.warmup_s,
-            self.timing.min_s,
-            self.timing.min_n,
-            float("inf") if self.timing.max_s is None else self.timing.max_s,
-            float("inf") if self.timing.width is None else self.timing.width,
-        )
-        self.report(f"batch {batch}")
-        device = self.runner.device_ns if isinstance(self.runner, DeviceClock) else None
-        timed = measure.closed_loop(self.runner.infer, self.feeds(batch), window, self.clock.now, device)
-        _require_finite(self.runner, self.images, batch)
-        name = f"{scenario}-{batch}"
-        if timed.device_ns is None:
-            return {name: timed}
-        own = timed._replace(times_ns=timed.device_ns, device_ns=None)
-        return {f"{name}@e2e": timed, f"{name}@gpu": own}
-
-
-class Opened(NamedTuple):
-    """An entered runner, and how long it took to its first answer."""
-
-    runner: Runner
-    open_ms: float
-    first_ms: float
-
-
-@contextmanager
-def opened(runner: Runner, images: NDArray[np.uint8], path: object) -> Iterator[Opened]:
-    """Open an engine and ask it once: the cold start.
-
-    Args:
-        runner: Not yet entered; the runtime's library is loaded.
-        images: At least one, `uint8 [n, side, side, 3]`.
-        path: The file, for an error's text.
-
-    Raises:
-        BobrtError: The file does not take images alone.
-
-    """
-    began = time.perf_counter_ns()
-    with runner:
-        ready = time.perf_counter_ns()
-        batch = require_images(runner.inputs(), path).shape[0] or 1
-        first = {IMAGES: np.take(images, range(batch), axis=0, mode="wrap")}
-        asked = time.perf_counter_ns()
-        runner.infer(first)
-        answered = time.perf_counter_ns()
-        yield Opened(runner, (ready - began) / measure.NS_PER_MS, (answered - asked) / measure.NS_PER_MS)
 
 
 def latency(stage: Stage) -> dict[str, Timed]:
@@ -144,19 +75,114 @@ def climb(stage: Stage, alone: dict[str, Timed]) -> tuple[dict[str, Timed], Curv
     return timed, Curve(ended=ended, batch=batch, detail=detail, threads=stage.threads)
 
 
-def serve(stage: Stage, alone: dict[str, Timed]) -> Server:
+class Timings(NamedTuple):
+    """What the loops of the first round gave."""
+
+    loops: dict[str, Timed]
+    curve: Curve | None
+
+    @property
+    def alone(self) -> NDArray[np.int64]:
+        """Nanoseconds of one image after another."""
+        return next(iter(self.loops.values())).times_ns
+
+    @property
+    def best(self) -> tuple[int, float]:
+        """The batch that gave the most images per second, and how many."""
+        rates = {
+            int(name.partition("-")[2].partition("@")[0]): loop.times_ns.mean()
+            for name, loop in self.loops.items()
+            if not name.endswith("@gpu")
+        }
+        batch = max(rates, key=lambda batch: batch / float(rates[batch]))
+        return batch, batch * measure.NS / float(rates[batch])
+
+
+def timed(stage: Stage) -> Timings:
+    """Time one image after another, and batches if the plan asks for them."""
+    alone = latency(stage)
+    if Scenario.THROUGHPUT not in stage.timing.scenarios:
+        return Timings(alone, None)
+    many, curve = climb(stage, alone)
+    return Timings(alone | many, curve)
+
+
+class Road(NamedTuple):
+    """What lies before and after an engine."""
+
+    split: Callable[[], Split]
+    """The images and targets to ask for."""
+    transform: Transform
+    task: Task | None
+    logs: Path
+    """Where LoadGen's logs go."""
+
+
+class More(NamedTuple):
+    """What the scenarios beside latency and throughput gave; they are asked in the first round alone."""
+
+    server: Server | None
+    pipeline: Pipeline | None
+    loadgen: list[LoadGen]
+
+
+def more(stage: Stage, timings: Timings, road: Road) -> More:
+    """Ask the scenarios a plan names beside latency and throughput."""
+    asked = stage.timing.scenarios
+    served = serve(stage, timings.alone) if Scenario.SERVER in asked else None
+    driven = _drive(stage, timings, road) if Scenario.PIPELINE in asked else None
+    return More(served, driven, _loaded(stage, timings, road, served) if Scenario.LOADGEN in asked else [])
+
+
+def serve(stage: Stage, alone_ns: NDArray[np.int64]) -> Server:
     """Search the rate of single images that the plan's p99 bound lets pass."""
     if stage.timing.p99_ms is None or stage.timing.scenario_s is None:
         raise ValueError("the plan has no bound for the scenario server")
     return server.sustained(
         stage.runner.infer,
         stage.feeds(stage.fixed or 1),
-        next(iter(alone.values())).times_ns,
+        alone_ns,
         bound_ms=stage.timing.p99_ms,
         seconds=stage.timing.scenario_s,
         clock=stage.clock,
         report=stage.report,
     )
+
+
+def _drive(stage: Stage, timings: Timings, road: Road) -> Pipeline:
+    """Go the whole road, from files written for it, at the batch that gave the most."""
+    stage.report("from files to answers")
+    with tempfile.TemporaryDirectory() as folder:
+        files = pipeline.write_files(road.split().images[:FILES], Path(folder))
+        return pipeline.run(
+            stage.runner,
+            files,
+            road.transform,
+            road.task.decode if road.task else dict,
+            timings.best[0],
+            stage.timing.scenario_s or 1.0,
+            feed.spare(stage.threads),
+        )
+
+
+def _loaded(stage: Stage, timings: Timings, road: Road, served: Server | None) -> list[LoadGen]:
+    """Let LoadGen ask again what our own loops have: one after another, batches, and arrivals."""
+    split, task = road.split(), road.task
+
+    def score(outputs: dict[str, NDArray[np.float32]]) -> float:
+        if task is None:
+            raise ValueError("no task, no score")
+        return task.score(task.decode(outputs), split).value
+
+    rate = served.rate if served else None
+    asked = loadgen.Asked(
+        min_s=stage.timing.scenario_s or 1.0,
+        batch=timings.best[0],
+        server_qps=None if rate is None else EASED * rate,
+        server_bound_ms=stage.timing.p99_ms or 0.0,
+    )
+    images = resize(split.images, road.transform)
+    return loadgen.run(stage.runner, images, score if task else None, road.logs, asked, report=stage.report)
 
 
 def again(stage: Stage, best: int | None) -> dict[str, Timed]:
@@ -172,13 +198,3 @@ def again(stage: Stage, best: int | None) -> dict[str, Timed]:
 def _as_throughput(alone: dict[str, Timed]) -> dict[str, Timed]:
     """Return the loops of `latency` as those of a batch of the same size, which they are."""
     return {name.replace(Scenario.LATENCY, Scenario.THROUGHPUT, 1): loop for name, loop in alone.items()}
-
-
-def _require_finite(runner: Runner, images: NDArray[np.uint8], batch: int) -> None:
-    """Raise if an answer to a timed image is no number: nobody ships the speed of a broken engine."""
-    outputs = answers(runner, images, batch)
-    if broken := [name for name, value in outputs.items() if not np.isfinite(value).all()]:
-        raise BobrtError(
-            f"the engine answers NaN or infinity in {', '.join(broken)} while it is timed",
-            "choose another precision",
-        )

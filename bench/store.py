@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bobrt.spec import Cell
 
 SAMPLES = ".samples.json"
+LOADGEN = ".loadgen"
+"""Suffix of the folder beside a record that holds LoadGen's logs, a folder for each of its runs."""
 
 
 class Loaded(NamedTuple):
@@ -121,7 +123,7 @@ def read_all(root: Path) -> Loaded:
     """Return every record under `root`; those that cannot be read are named, the rest is used."""
     results, problems = [], []
     for path in sorted(root.rglob("*.json")) if root.is_dir() else []:
-        if path.name.endswith(SAMPLES) or path.name.startswith("."):
+        if path.name.endswith(SAMPLES) or path.name.startswith(".") or path.parent.parent.suffix == LOADGEN:
             continue
         try:
             results.append(read(path))

@@ -72,6 +72,8 @@ class Accuracy(Record, frozen=True, kw_only=True):
     """The same checkpoint in fp32 PyTorch, on the same images."""
     drop: float | None
     """`reference - value`, a fraction like both."""
+    images_per_s: float | None = None
+    """How fast the answers came, resizing the images included."""
     extra: dict[str, float] = {}
 
 

@@ -137,11 +137,14 @@ class LoadGen(Record, frozen=True, kw_only=True):
     accuracy: float | None
     """In accuracy mode: the task's metric over the answers LoadGen logged."""
     settings: dict[str, float | int | str]
-    """What it was asked for. Shorter than MLPerf's rules: no submission."""
+    """What it was asked for, under LoadGen's names, and the `batch` its queries were answered in.
+
+    Shorter than MLPerf's rules: no submission.
+    """
     reason: str
-    """Why it is not valid, in its own words; empty when it is."""
+    """Why it is not valid, in its own words: what is not satisfied, then its advice; empty when it is."""
     logs: str
-    """Folder of its logs, beside the record."""
+    """Folder of its logs, from the record's own folder."""
     version: str
 
 
@@ -161,8 +164,9 @@ class Pipeline(Record, frozen=True, kw_only=True):
     images_per_s: float
     """All the way, stages overlapping."""
     expected_images_per_s: float
-    """What the stages alone let hope for: the slower of `workers / (decode + resize)` and
-    `1 / (engine + answer)`. A road well below it has stages that take the cores from each other."""
+    """What the stages alone let hope for: the slower of `1 / (engine + answer)` and of the sum of all four
+    shared by `workers + 1` threads, as a waiting engine's thread prepares too. A road well below it has
+    stages that take the cores, or Python's lock, from each other."""
     engine_images_per_s: float
     """The engine alone on the same batches, timed in the same run."""
     stage_ms: dict[str, float]

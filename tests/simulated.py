@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from bench.measure import Clock
-from bench.scenarios import Stage
+from bench.stage import Stage
 from bobrt.speed import Timing
 from engines.runner import IMAGES, TensorMeta
 

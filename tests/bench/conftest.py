@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
+import sys
 import threading
 import time
 import tomllib
+import venv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from support import BOBRT, TINY, environment
+from support import BOBRT, TINY, Ran, environment
 
 from bobrt.result import Accuracy, Artifact, CellRecord, Result
 from bobrt.spec import Cell, Precision, Protocol, State
@@ -26,6 +30,62 @@ if TYPE_CHECKING:
     from support import Workspace
 
 PATIENCE_S = 240
+ROOT = Path(__file__).parents[2]
+WHEELS = Path(sys.prefix) / "wheels"
+
+
+class Light:
+    """The command line of an environment of its own that has the base install and nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bin = folder / "venv" / "bin"
+
+    def __call__(self, space: Workspace, *args: str | Path) -> Ran:
+        """Run it as a box would, with none of this environment's paths."""
+        ended = subprocess.run(
+            [str(self.bin / "bobrt"), *map(str, args)],
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env={k: v for k, v in environment(space.env()).items() if not k.startswith("PYTHON")},
+            timeout=300,
+            check=False,
+        )
+        return Ran(ended.returncode, ended.stdout, ended.stderr)
+
+    def package(self) -> Path:
+        """Return where bobrt is installed in it."""
+        (found,) = self.folder.glob("venv/lib/python*/site-packages/bobrt")
+        return found
+
+
+@pytest.fixture(scope="session")
+def light(tmp_path_factory: pytest.TempPathFactory) -> Light:
+    """A box without torch: made once, from the wheels that `make` fetched."""
+    assert list(WHEELS.glob("*.whl")), f"no wheels in {WHEELS}: `make` fetches them"
+    box = Light(tmp_path_factory.mktemp("light"))
+    source = box.folder / "source"
+    source.mkdir()
+    for name in ("bobrt", "bench", "engines", "train"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    venv.create(box.folder / "venv", symlinks=True)
+    install = [sys.executable, "-m", "pip", f"--python={box.bin / 'python'}", "install", "--quiet"]
+    install += ["--no-index", f"--find-links={WHEELS}", "--no-compile", "--disable-pip-version-check"]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "PYTHON"))}
+    done = subprocess.run(
+        [*install, str(source)],
+        capture_output=True,
+        text=True,
+        env=clean,
+        cwd=box.folder,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return box
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +95,7 @@ def records() -> Callable[[Workspace], dict[str, Path]]:
     def find(space: Workspace) -> dict[str, Path]:
         found = {}
         for path in space.results.rglob("*.json"):
-            if not path.name.endswith(".samples.json"):
+            if not path.name.endswith(".samples.json") and ".loadgen" not in str(path):
                 cell = json.loads(path.read_text())["cell"]
                 found[f"{cell['runtime']} {cell['precision']}"] = path
         return found

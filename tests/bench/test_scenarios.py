@@ -9,6 +9,7 @@ import pytest
 from simulated import Engine, GpuEngine, Machine, linear, stage
 
 from bench import scenarios, server
+from bench.stage import opened
 from bobrt.errors import BobrtError
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def test_answers_that_are_no_numbers_are_not_timed() -> None:
 def test_cold_start_is_opening_and_the_first_answer() -> None:
     """Both are there, and the engine is asked no more than once."""
     engine = Engine(Machine(), linear(0.01, 0.0))
-    with scenarios.opened(engine, np.zeros((2, 4, 4, 3), np.uint8), "x.onnx") as first:
+    with opened(engine, np.zeros((2, 4, 4, 3), np.uint8), "x.onnx") as first:
         assert engine.asked == [1]
         assert first.open_ms > 0
         assert first.first_ms > 0
@@ -137,7 +138,7 @@ def test_every_image_takes_its_turn_and_large_batches_are_few(batch: int, count:
 
 def served(engine: Engine, **changes: object) -> scenarios.Server:
     where = stage(engine, **changes)
-    return scenarios.serve(where, scenarios.latency(where))
+    return scenarios.serve(where, scenarios.timed(where).alone)
 
 
 def test_server_finds_the_rate_queueing_theory_gives() -> None:
