@@ -23,7 +23,19 @@ from bobrt.result import (
     to_json,
 )
 from bobrt.spec import Placement, Precision, Protocol, State, seal_of
-from bobrt.speed import Latency, Memory, Throughput, Timing
+from bobrt.speed import (
+    ColdStart,
+    Curve,
+    Drift,
+    Latency,
+    LoadGen,
+    Memory,
+    Pipeline,
+    Server,
+    Throughput,
+    Timing,
+    Trial,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,14 +48,23 @@ cell.backbone cell.weights cell.task cell.protocol cell.runtime cell.precision c
 artifact.kind artifact.path artifact.sha256 artifact.bytes artifact.build_s artifact.precision_share
 artifact.placement artifact.target
 accuracy.metric accuracy.value accuracy.higher_is_better accuracy.n accuracy.ci95 accuracy.reference
-accuracy.drop accuracy.extra
+accuracy.drop accuracy.extra accuracy.images_per_s
 parity.max_abs parity.mean_abs parity.agreement parity.n parity.reference_runtime
 latency[].scenario latency[].batch latency[].clock latency[].p50_ms latency[].p90_ms latency[].p99_ms
 latency[].n latency[].ci95_ms latency[].warmup_s latency[].repeats_ms latency[].spread_ms latency[].stopped
 throughput[].batch throughput[].images_per_s throughput[].n throughput[].ci95 throughput[].repeats
 memory.engine_bytes memory.peak_bytes memory.what
 timing.warmup_s timing.min_s timing.min_n timing.throughput_batches
-timing.max_s timing.width drift
+timing.max_s timing.width timing.scenarios timing.threads timing.scenario_s timing.p99_ms
+drift.what drift.repeats_ms drift.relative
+curve.ended curve.batch curve.detail curve.streams curve.threads
+server.bound_ms server.rate server.p99_ms server.capacity server.reason
+server.trials[].rate server.trials[].n server.trials[].p50_ms server.trials[].p99_ms server.trials[].met
+loadgen[].scenario loadgen[].mode loadgen[].valid loadgen[].metrics loadgen[].accuracy loadgen[].settings
+loadgen[].reason loadgen[].logs loadgen[].version
+pipeline.files pipeline.batch pipeline.workers pipeline.n pipeline.images_per_s
+pipeline.expected_images_per_s pipeline.engine_images_per_s pipeline.stage_ms pipeline.waited pipeline.bound
+cold_start.open_ms cold_start.first_ms
 system.id system.cpu system.cores system.memory_gb system.gpu system.driver system.os system.python
 system.cuda system.tensorrt system.tensorrt_rtx system.onnxruntime system.onnx system.torch system.timm
 system.modelopt system.numpy system.bobrt system.git_commit system.git_dirty system.threads
@@ -128,6 +149,42 @@ RESULT = Result(
     started="2026-01-01T00:00:00+00:00",
     seconds=3.5,
     timing=Timing(warmup_s=1.0, min_s=3.0, min_n=100, throughput_batches=(32,)),
+    drift=Drift(what="a network", repeats_ms=[1.0], relative=None),
+    curve=Curve(ended="flat", batch=32, detail="two batches gained nothing"),
+    server=Server(
+        bound_ms=15.0,
+        rate=None,
+        p99_ms=None,
+        capacity=100.0,
+        reason="too slow",
+        trials=[Trial(rate=50.0, n=662, p50_ms=10.0, p99_ms=20.0, met=False)],
+    ),
+    loadgen=[
+        LoadGen(
+            scenario="Offline",
+            mode="performance",
+            valid=True,
+            metrics={"Samples per second": 100.0},
+            accuracy=None,
+            settings={"batch": 8},
+            reason="",
+            logs="k.loadgen/Offline-performance",
+            version="6.0",
+        )
+    ],
+    pipeline=Pipeline(
+        files="PNG, 8 x 8 px",
+        batch=8,
+        workers=1,
+        n=80,
+        images_per_s=100.0,
+        expected_images_per_s=110.0,
+        engine_images_per_s=120.0,
+        stage_ms={"decode": 1.0},
+        waited=0.5,
+        bound="decode",
+    ),
+    cold_start=ColdStart(open_ms=[10.0], first_ms=[1.0]),
     limit=None,
     samples=Samples(file="0123456789abcdef.samples.json", sha256="1" * 64),
     log=None,
@@ -152,9 +209,12 @@ EARLIEST = """{
 """A record with nothing but the keys the first version could not do without."""
 
 
+FREE = {"accuracy.extra", "loadgen[].metrics", "loadgen[].settings", "pipeline.stage_ms"}
+
+
 def keys(value: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the path of every leaf, but for the free keys of `extra`."""
-    if isinstance(value, dict) and prefix != "accuracy.extra":
+    """Yield the path of every leaf; the keys of some are free."""
+    if isinstance(value, dict) and prefix not in FREE:
         for key, inner in value.items():
             yield from keys(inner, f"{prefix}.{key}" if prefix else key)
     elif isinstance(value, list) and value and isinstance(value[0], dict):
