@@ -12,8 +12,9 @@ from bobrt.data import feed
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
 from bobrt.result import Accuracy, Parity
+from bobrt.speed import Evaluation
 from engines import parity as gaps_of
-from engines.runner import answers
+from engines.runner import IMAGES, answers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +50,7 @@ def parity(runner: Runner, task: Task, order: CellOrder) -> Parity:
     )
 
 
-def accuracy(runner: Runner, task: Task, order: CellOrder) -> Accuracy:
+def accuracy(runner: Runner, task: Task, order: CellOrder) -> tuple[Accuracy, Evaluation]:
     """Ask the file the whole test split, or its first `limit` images, resized while it answers.
 
     Raises:
@@ -70,7 +71,7 @@ def accuracy(runner: Runner, task: Task, order: CellOrder) -> Accuracy:
     reference = None
     if order.reference:
         reference = task.score(task.decode(_reference(order, "test")), split).value
-    return Accuracy(
+    found = Accuracy(
         metric=task.card.metric,
         value=score.value,
         higher_is_better=task.card.higher_is_better,
@@ -78,9 +79,9 @@ def accuracy(runner: Runner, task: Task, order: CellOrder) -> Accuracy:
         ci95=score.ci95,
         reference=reference,
         drop=None if reference is None else reference - score.value,
-        images_per_s=rate,
         extra={} if order.validation is None else {"validation": order.validation},
     )
+    return found, Evaluation(batch=runner.inputs()[IMAGES].shape[0] or BATCH, images_per_s=rate)
 
 
 def _reference(order: CellOrder, split: str) -> dict[str, NDArray[np.float32]]:

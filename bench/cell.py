@@ -68,7 +68,7 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
     shutil.rmtree(Path(order.record).with_suffix(store.LOADGEN), ignore_errors=True)  # an earlier record's
     images = _pool(order)
     with PeakMemory() as memory, _opened(order, images) as first:
-        agreement = right = None
+        agreement = right = evaluation = None
         if task and order.reference:
             report("parity", "")
             agreement = accuracy.parity(first.runner, task, order)
@@ -76,7 +76,7 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
             caveats.add("no-reference")
         if task:
             report("accuracy", "")
-            right = accuracy.accuracy(first.runner, task, order)
+            right, evaluation = accuracy.accuracy(first.runner, task, order)
         stage = _stage(first.runner, images, order, report)
         with CpuWatch() as watch:
             speed = scenarios.timed(stage)
@@ -109,6 +109,7 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         server=more.server,
         pipeline=more.pipeline,
         loadgen=more.loadgen,
+        evaluation=evaluation,
         cold_start=ColdStart(open_ms=[first.open_ms], first_ms=[first.first_ms]),
     )
     return rounds.add(Path(order.record), result, {}, speed.loops, [machine])

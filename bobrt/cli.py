@@ -26,12 +26,14 @@ from bobrt.errors import (
     ExitCode,
     MachineError,
     NothingMatchedError,
+    UsageError,
 )
 
 if TYPE_CHECKING:
     from bench.decide import Decision
     from bench.plan import Plan, Question
     from bench.store import Loaded
+    from bobrt.artifacts import Artifact
     from bobrt.result import Result
 
 app = typer.Typer(
@@ -114,15 +116,29 @@ def export(
     weights: Weights = "pretrained",
     batch: BatchAxis = "dynamic",
     seed: Seed = 0,
-    output: Output = None,
+    bundle: Annotated[
+        bool, typer.Option("--bundle", help="Make a folder that a box without torch can bench.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Also copy the file to this path; with --bundle, the folder."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Export a backbone to ONNX: fine-tuned on --task, or as it is published."""
     from bench import plan as plans
     from bobrt import flags
 
+    if bundle and not task:
+        raise UsageError(
+            "--bundle carries a task's images, and no --task was named",
+            f"bobrt export {backbone} --task digits --bundle",
+        )
     question = flags.question(backbone, task or "", "ort-cpu", "fp32", batch, weights, seed)
-    _made(backbone, plans.load(plan), question, "export", output, json=json)
+    if bundle:
+        _bundled(backbone, plans.load(plan), question, output, json=json)
+    else:
+        _made(backbone, plans.load(plan), question, "export", output, json=json)
 
 
 @app.command()
@@ -148,7 +164,7 @@ def build(
 
 @app.command()
 def bench(
-    backbones: Annotated[list[str] | None, typer.Argument(help="Backbones, or ONNX files.")] = None,
+    backbones: Annotated[list[str] | None, typer.Argument(help="Backbones, ONNX files, or bundles.")] = None,
     plan: PlanName = "quick",
     task: Many = None,
     protocol: Many = None,
@@ -160,6 +176,7 @@ def bench(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Use only so many test images; not ranked.")
     ] = None,
+    scenario: Many = None,
     repeat: Annotated[
         int | None, typer.Option(min=1, help="Rounds: time every cell so often, in turn with the others.")
     ] = None,
@@ -180,13 +197,17 @@ def bench(
 
     names = backbones or []
     files = [Path(name) for name in names if name.endswith(".onnx")]
-    typed = {"backbones": [name for name in names if not name.endswith(".onnx")], "tasks": task}
+    names = [name for name in names if not name.endswith(".onnx")]
+    folders = [name for name in names if flags.is_bundle(name)]
+    typed = {"backbones": [name for name in names if name not in folders], "tasks": task}
     typed |= {"protocols": protocol, "runtimes": runtime, "precisions": precision}
     typed |= {"weights": weights, "batches": batch, "seeds": seed}
     changes = flags.changes_of(typed)
-    chosen = plans.load(plan, changes, repeat=repeat, min_time=min_time)
+    asked = flags.changes_of({"scenarios": scenario}).get("scenarios")
+    chosen = plans.load(plan, changes, repeat=repeat, min_time=min_time, scenarios=asked)
     questions = flags.file_questions(files, changes)
-    if "backbones" in changes or not files:
+    questions += flags.bundle_questions([Path(name) for name in folders], changes)
+    if "backbones" in changes or not (files or folders):
         questions += plans.questions(chosen)
     if not questions:
         raise NothingMatchedError("the plan has no cell", "bobrt bench --dry-run")
@@ -204,6 +225,8 @@ def bench(
     )
     if report.failed(answered):
         raise typer.Exit(ExitCode.FAILED)
+    if report.bound_missed(answered):
+        raise typer.Exit(ExitCode.NOTHING_MATCHED)
 
 
 @app.command()
@@ -318,10 +341,44 @@ def main() -> NoReturn:
 
 def _made(name: str, plan: Plan, question: Question, verb: str, output: Path | None, *, json: bool) -> None:
     """Make a verb's file, unless it is there, and print where it is."""
+    from bobrt.paths import write_atomic
+
+    made = _file(name, plan, question, verb)
+    path = made.path
+    if output is not None:
+        write_atomic(output, made.path.read_bytes())
+        path = output
+    if json:
+        manifest = msgspec.to_builtins(made.manifest)
+        _print_json({"artifact": {"path": str(path), **manifest}})
+    else:
+        console.data(str(path))
+
+
+def _bundled(name: str, plan: Plan, question: Question, output: Path | None, *, json: bool) -> None:
+    """Make a bundle of a cell's fp32 file, and print where it is."""
+    from bobrt.catalogue import TASKS
+    from bobrt.data import bundle as bundles
+
+    cell = question.cell
+    folder = output or Path(f"{cell.backbone.replace('/', '-')}-{cell.task}-bundle")
+    bundles.require_room(folder)  # before anything is trained for it
+    model = _file(name, plan, question, "export")
+    reference = _file(name, plan, question, "reference")
+    made = bundles.write(folder, TASKS.get(cell.task), model, reference)
+    told = made.reference
+    console.note(f"reference: {100 * told.value:.1f} % {told.metric} of {told.n} images, in fp32 PyTorch")
+    if json:
+        _print_json({"bundle": {"path": str(folder), **msgspec.to_builtins(made)}})
+    else:
+        console.data(str(folder))
+
+
+def _file(name: str, plan: Plan, question: Question, verb: str) -> Artifact:
+    """Return a verb's file, or the reference's answers, made unless it is there; say what it is."""
     from bench import files
     from bobrt.artifacts import version
     from bobrt.catalogue import backbone as backbone_named
-    from bobrt.paths import write_atomic
     from engines import stages
     from train.hub import require_pretrained
 
@@ -331,6 +388,8 @@ def _made(name: str, plan: Plan, question: Question, verb: str, output: Path | N
         target = checkpoint
     elif verb == "export":
         target = stages.onnx_target(cell, checkpoint)
+    elif verb == "reference":
+        target = stages.reference_target(checkpoint)
     else:
         target = stages.artifact_target(cell, checkpoint)
         stages.require_calibration(cell)
@@ -338,17 +397,9 @@ def _made(name: str, plan: Plan, question: Question, verb: str, output: Path | N
         require_pretrained(name, backbone_named(cell.backbone).timm, verb)
     with console.Progress() as progress:
         made = files.make(shop, target, plan.limits, progress)
-    path = made.path
-    if output is not None:
-        write_atomic(output, made.path.read_bytes())
-        path = output
     for line in stages.summary(made):
         console.note(line)
-    if json:
-        manifest = msgspec.to_builtins(made.manifest)
-        _print_json({"artifact": {"path": str(path), **manifest}})
-    else:
-        console.data(str(path))
+    return made
 
 
 def _show_plan(decisions: list[Decision], *, json: bool) -> None:

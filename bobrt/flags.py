@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -12,14 +13,16 @@ import msgspec
 from bench.plan import Question, weights_of
 from bobrt import console
 from bobrt.catalogue import TASKS, backbone
-from bobrt.errors import UsageError, unknown
+from bobrt.data import bundle as bundles
+from bobrt.errors import BobrtError, UsageError, unknown
 from bobrt.spec import Batch, Cell, FileCard, Precision, Protocol
 from engines import onnx_file
 from engines.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
+
+    from bobrt.artifacts import Artifact
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -61,13 +64,46 @@ def file_questions(files: Sequence[Path], changes: Mapping[str, Any]) -> list[Qu
         UsageError: A file is damaged, or something was typed that the file itself says.
 
     """
-    if files and (said := [key for key in SAID_BY_A_FILE if key in changes]):
-        raise UsageError(f"--{_flag(said[0])} is said by a model file itself", f"bobrt bench {files[0]}")
+    _require_unsaid(files, SAID_BY_A_FILE, changes, "a model file")
     return [
         _file_question(file, task, runtime)
         for file in files
         for task, runtime in product(changes.get("tasks", ("",)), changes.get("runtimes", ("ort-cpu",)))
     ]
+
+
+def bundle_questions(folders: Sequence[Path], changes: Mapping[str, Any]) -> list[Question]:
+    """Return the cells of bundles, the folders of `bobrt export --bundle`, for every runtime that was named.
+
+    Args:
+        folders: The bundles.
+        changes: What was typed, as `changes_of` returns it.
+
+    Raises:
+        UsageError: A bundle is damaged, or something was typed that the bundle itself says.
+
+    """
+    _require_unsaid(folders, (*SAID_BY_A_FILE, "tasks"), changes, "a bundle")
+    found = []
+    for folder in folders:
+        bundle = bundles.read(folder)
+        artifact = onnx_file.as_artifact(folder / bundles.MODEL)
+        artifact.manifest.detail["bundle"] = msgspec.to_builtins(bundle)
+        found += [_question_of(artifact, folder, name) for name in changes.get("runtimes", ("ort-cpu",))]
+    return found
+
+
+def is_bundle(name: str) -> bool:
+    """Tell a folder from a backbone: what is spelled like a path, holds a bundle, or is a folder alone."""
+    if name.startswith((".", "/")) or name.endswith("/") or (Path(name) / bundles.RECORD).is_file():
+        return True
+    if not Path(name).is_dir():
+        return False
+    try:
+        backbone(name)
+    except BobrtError:
+        return True
+    return False
 
 
 def changes_of(typed: Mapping[str, list[str] | None]) -> dict[str, Any]:
@@ -84,17 +120,22 @@ def fraction(flag: str, text: str) -> float:
 
 
 def _file_question(path: Path, task: str, runtime: str) -> Question:
+    artifact = onnx_file.as_artifact(path)
+    if task:
+        card = msgspec.convert(artifact.manifest.detail["card"], type=FileCard)
+        card = msgspec.structs.replace(card, task=TASKS.get(task).name)
+        artifact.manifest.detail["card"] = msgspec.to_builtins(card)
+    return _question_of(artifact, path, runtime)
+
+
+def _question_of(artifact: Artifact, path: Path, runtime: str) -> Question:
     if RUNTIMES.get(runtime).artifact != "onnx":
         opens = RUNTIMES.get(runtime).artifact
         raise UsageError(
             f"runtime {runtime} opens no ONNX file but a {opens} of its own",
             f"bobrt bench {path}",
         )
-    artifact = onnx_file.as_artifact(path)
     card = msgspec.convert(artifact.manifest.detail["card"], type=FileCard)
-    if task:
-        card = msgspec.structs.replace(card, task=TASKS.get(task).name)
-        artifact.manifest.detail["card"] = msgspec.to_builtins(card)
     cell = Cell(
         backbone=card.backbone.name,
         weights=card.weights,
@@ -106,6 +147,14 @@ def _file_question(path: Path, task: str, runtime: str) -> Question:
         seed=card.seed,
     )
     return Question(cell, file=artifact)
+
+
+def _require_unsaid(
+    paths: Sequence[Path], said: Sequence[str], changes: Mapping[str, Any], what: str
+) -> None:
+    """Raise if something was typed that `paths` say themselves."""
+    if paths and (typed := [key for key in said if key in changes]):
+        raise UsageError(f"--{_flag(typed[0])} is said by {what} itself", f"bobrt bench {paths[0]}")
 
 
 def _values(key: str, typed: list[str]) -> tuple[Any, ...]:

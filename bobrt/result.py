@@ -14,6 +14,7 @@ from bobrt.speed import (
     Curve,
     Drift,
     Energy,
+    Evaluation,
     Latency,
     LoadGen,
     Memory,
@@ -72,8 +73,6 @@ class Accuracy(Record, frozen=True, kw_only=True):
     """The same checkpoint in fp32 PyTorch, on the same images."""
     drop: float | None
     """`reference - value`, a fraction like both."""
-    images_per_s: float | None = None
-    """How fast the answers came, resizing the images included."""
     extra: dict[str, float] = {}
 
 
@@ -154,6 +153,7 @@ class Result(Record, frozen=True, kw_only=True):
     energy: Energy | None = None
     """Null where the machine has no counter that can be read."""
     cold_start: ColdStart | None = None
+    evaluation: Evaluation | None = None
     watch: Watch | None = None
     limit: int | None = None
     """Test images used, when fewer than the split was asked for."""

@@ -82,6 +82,13 @@ class Timing(Record, frozen=True, kw_only=True):
     """The bound of `server`."""
 
 
+class Evaluation(Record, frozen=True, kw_only=True):
+    """How fast the accuracy was asked: images as they are to the last answer, resizing included."""
+
+    batch: int
+    images_per_s: float
+
+
 class Curve(Record, frozen=True, kw_only=True):
     """Why the climb over the batches of `throughput` ended."""
 
@@ -179,13 +186,15 @@ class Pipeline(Record, frozen=True, kw_only=True):
 
 
 class Energy(Record, frozen=True, kw_only=True):
-    """Energy by the machine's own counter, over the throughput loop of the best batch."""
+    """Energy by the machine's own counter, while the best batch was answered again and again."""
 
     joules_per_image: float
     what: str
     """Which counter, and what it covers."""
     images: int
+    """Images answered while the counter was watched."""
     seconds: float
+    """For how long: too short for the counter, and there is no record."""
 
 
 class ColdStart(Record, frozen=True, kw_only=True):
@@ -201,6 +210,7 @@ class Watch(Record, frozen=True, kw_only=True):
     """What the machine did while a row was timed: lowest and highest of all rounds; null where unreadable."""
 
     cpu_mhz: tuple[float, float] | None = None
+    """Of the fastest core the process may use, on a CPU run; null in most virtual machines."""
     load: tuple[float, float] | None = None
     """Processes ready to run, the machine's one-minute average."""
     others_cores: float | None = None
@@ -208,12 +218,15 @@ class Watch(Record, frozen=True, kw_only=True):
     stolen_cores: float | None = None
     """Cores the hypervisor took away, the worst round."""
     held_back_s: float | None = None
-    """Seconds a cgroup's CPU quota held this process back, all rounds."""
+    """Seconds CPU quotas held this process's cgroup back, its cores and its parents added up, all rounds."""
     gpu_mhz: tuple[float, float] | None = None
     gpu_memory_mhz: tuple[float, float] | None = None
     gpu_watts: tuple[float, float] | None = None
     gpu_celsius: tuple[float, float] | None = None
     gpu_slowed_by: list[str] = []
-    """NVML's reasons for lower clocks that were seen, in NVML's words."""
+    """NVML's reasons for lower clocks that were seen, in NVML's words, settings too; not that it was idle."""
     gpu_others: list[int] = []
-    """Process ids of others that computed on the GPU."""
+    """Process ids of others that computed on the GPU, in the driver's numbering.
+
+    With others in a container, where the own one may not be told from them, it is among them.
+    """

@@ -7,6 +7,7 @@ sizes; `bobrt.data.resize` brings them to the engine's, the same code everywhere
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -35,13 +36,22 @@ class Split(NamedTuple):
         return Split(self.ids[:n], self.images[:n], self.targets[:n])
 
 
-def load(card: TaskCard, name: str) -> Split:
+def load(card: TaskCard, name: str, bundle: str | None = None) -> Split:
     """Return one split of a task's data.
 
+    Args:
+        card: The task.
+        name: The split.
+        bundle: A folder that brings the images along; the card's own source is not asked then.
+
     Raises:
-        UsageError: The source is unknown, or its data is not what the card pins.
+        UsageError: The source is unknown, or its data is not what the card or the bundle pins.
 
     """
+    if bundle is not None:
+        from bobrt.data import bundle as bundles  # noqa: PLC0415 - it reads and writes what is defined here
+
+        return bundles.load(Path(bundle), name)
     sources = _sources()
     if card.data not in sources:
         raise unknown("data source", card.data, sources)

@@ -3,61 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import venv
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import TINY, Ran, Workspace, environment
+from support import TINY, Ran, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-ROOT = Path(__file__).parents[2]
-WHEELS = Path(sys.prefix) / "wheels"
-
-
-@pytest.fixture(scope="module")
-def light(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[..., Ran]:
-    """The command line of an environment of its own that has the base install and nothing else."""
-    assert list(WHEELS.glob("*.whl")), f"no wheels in {WHEELS}: `make` fetches them"
-    folder = tmp_path_factory.mktemp("light")
-    source = folder / "source"
-    source.mkdir()
-    for name in ("bobrt", "bench", "engines", "train"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    venv.create(folder / "venv", symlinks=True)
-    python = folder / "venv" / "bin" / "python"
-    install = [sys.executable, "-m", "pip", f"--python={python}", "install", "--quiet", "--no-index"]
-    install += [f"--find-links={WHEELS}", "--no-compile", "--disable-pip-version-check", str(source)]
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "PYTHON"))}
-    done = subprocess.run(
-        install, capture_output=True, text=True, env=clean, cwd=folder, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    command = python.with_name("bobrt")
-
-    def run(space: Workspace, *args: str | Path) -> Ran:
-        ended = subprocess.run(
-            [str(command), *map(str, args)],
-            capture_output=True,
-            text=True,
-            cwd=folder,
-            env={k: v for k, v in environment(space.env()).items() if not k.startswith("PYTHON")},
-            timeout=300,
-            check=False,
-        )
-        return Ran(ended.returncode, ended.stdout, ended.stderr)
-
-    return run
+    from pathlib import Path
 
 
 @pytest.fixture

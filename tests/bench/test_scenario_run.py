@@ -75,7 +75,7 @@ def test_every_scenario_is_asked_of_the_same_file(workspace: Workspace, records:
     assert {*pipeline["stage_ms"]} == {"decode", "resize", "engine", "answer"}
     assert pipeline["files"] == "PNG, 8 x 8 px"
     assert record["cold_start"]["open_ms"][0] > 0
-    assert record["accuracy"]["images_per_s"] > 0
+    assert record["evaluation"]["images_per_s"] > 0
     page = (workspace.results / "report.md").read_text()
     for title in ("## Throughput by batch", "## Server", "## MLPerf LoadGen", "## Pipeline"):
         assert title in page

@@ -34,7 +34,7 @@ HEAVY = ["torch", "timm", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "mo
 # Every verb with its arguments and options. A word may be added here; none may be changed or taken away.
 SURFACE = {
     "train": "backbone --task --plan --weights --seed --output -o --json",
-    "export": "backbone --task --plan --weights --batch --seed --output -o --json",
+    "export": "backbone --task --plan --weights --batch --seed --bundle --output -o --json",
     "build": "backbone --task --plan --runtime --precision --weights --batch --seed --output -o --json",
     "bench": "backbones --plan --task --protocol --runtime --precision --weights --batch --seed --limit"
     " --repeat --min-time --results --rerun --dry-run --format --json",

@@ -27,6 +27,7 @@ from bobrt.speed import (
     ColdStart,
     Curve,
     Drift,
+    Evaluation,
     Latency,
     LoadGen,
     Memory,
@@ -48,7 +49,7 @@ cell.backbone cell.weights cell.task cell.protocol cell.runtime cell.precision c
 artifact.kind artifact.path artifact.sha256 artifact.bytes artifact.build_s artifact.precision_share
 artifact.placement artifact.target
 accuracy.metric accuracy.value accuracy.higher_is_better accuracy.n accuracy.ci95 accuracy.reference
-accuracy.drop accuracy.extra accuracy.images_per_s
+accuracy.drop accuracy.extra
 parity.max_abs parity.mean_abs parity.agreement parity.n parity.reference_runtime
 latency[].scenario latency[].batch latency[].clock latency[].p50_ms latency[].p90_ms latency[].p99_ms
 latency[].n latency[].ci95_ms latency[].warmup_s latency[].repeats_ms latency[].spread_ms latency[].stopped
@@ -65,6 +66,7 @@ loadgen[].reason loadgen[].logs loadgen[].version
 pipeline.files pipeline.batch pipeline.workers pipeline.n pipeline.images_per_s
 pipeline.expected_images_per_s pipeline.engine_images_per_s pipeline.stage_ms pipeline.waited pipeline.bound
 cold_start.open_ms cold_start.first_ms
+evaluation.batch evaluation.images_per_s
 system.id system.cpu system.cores system.memory_gb system.gpu system.driver system.os system.python
 system.cuda system.tensorrt system.tensorrt_rtx system.onnxruntime system.onnx system.torch system.timm
 system.modelopt system.numpy system.bobrt system.git_commit system.git_dirty system.threads
@@ -184,6 +186,7 @@ RESULT = Result(
         waited=0.5,
         bound="decode",
     ),
+    evaluation=Evaluation(batch=32, images_per_s=100.0),
     cold_start=ColdStart(open_ms=[10.0], first_ms=[1.0]),
     limit=None,
     samples=Samples(file="0123456789abcdef.samples.json", sha256="1" * 64),
