@@ -25,6 +25,22 @@ CAVEATS = {
         "the hypervisor took CPU time away while this row was timed",
         "use a machine with cores of its own",
     ),
+    "cpu-quota": Caveat(
+        "a CPU quota of its container or cgroup stopped the process now and then while this row was timed",
+        "raise the quota, or set threads in the plan's [timing] to no more cores than it gives",
+    ),
+    "clocks-moved": Caveat(
+        "the clock of the CPU or GPU moved by more than 10 % while this row was timed",
+        "fix the clocks (CPU: the governor performance; GPU: nvidia-smi -lgc) and run again with --rerun",
+    ),
+    "gpu-throttled": Caveat(
+        "the GPU lowered its clocks for heat or power while this row was timed; the record names the reason",
+        "cool it, raise its power limit or fix lower clocks (nvidia-smi -lgc), and run again with --rerun",
+    ),
+    "gpu-shared": Caveat(
+        "other processes computed on the same GPU while this row was timed",
+        "stop them (nvidia-smi lists them) and run again with --rerun",
+    ),
     "few-samples": Caveat(
         "too few independent samples for an interval of the median",
         "raise min_s or min_n in the plan's [timing]",

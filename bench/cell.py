@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bench import accuracy, reference, rounds, scenarios, store
+from bench.energy import counter
+from bench.nvml import open_gpu
 from bench.scenarios import Road
 from bench.stage import Opened, Stage, opened
-from bench.watch import CpuWatch, PeakMemory
+from bench.watch import MachineWatch, PeakMemory, merge
 from bobrt import data
 from bobrt.catalogue import TASKS
 from bobrt.data.resize import resize
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bench.nvml import Gpu
     from bench.orders import CellOrder
     from bobrt.data import Split
     from bobrt.spec import Cell, TaskCard
@@ -78,8 +81,10 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
             report("accuracy", "")
             right, evaluation = accuracy.accuracy(first.runner, task, order)
         stage = _stage(first.runner, images, order, report)
-        with CpuWatch() as watch:
+        gpu = device(order)
+        with MachineWatch(gpu) as watch:
             speed = scenarios.timed(stage)
+        energy = scenarios.energy_of(stage, speed, counter(gpu))
         more = scenarios.more(stage, speed, _road(task, order))
     _require_same(order.file, artifact.sha256)
     machine = reference.level_ms(order.threads)
@@ -110,6 +115,8 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         pipeline=more.pipeline,
         loadgen=more.loadgen,
         evaluation=evaluation,
+        energy=energy,
+        watch=watch.record(),
         cold_start=ColdStart(open_ms=[first.open_ms], first_ms=[first.first_ms]),
     )
     return rounds.add(Path(order.record), result, {}, speed.loops, [machine])
@@ -121,7 +128,7 @@ def _once_more(order: CellOrder, report: Callable[[str, str], None]) -> Result:
     before = store.read(record)
     _require_same(order.file, order.artifact.sha256)
     images = _pool(order)
-    with _opened(order, images) as first, CpuWatch() as watch:
+    with _opened(order, images) as first, MachineWatch(device(order)) as watch:
         best = max(before.throughput, key=lambda row: row.images_per_s, default=None)
         timed = scenarios.again(_stage(first.runner, images, order, report), best.batch if best else None)
     _require_same(order.file, order.artifact.sha256)
@@ -130,12 +137,18 @@ def _once_more(order: CellOrder, report: Callable[[str, str], None]) -> Result:
     result = msgspec.structs.replace(
         before,
         caveats=sorted({*before.caveats} | watch.caveats()),
+        watch=merge(before.watch, watch.record()),
         seconds=round(before.seconds + time.monotonic() - clock, 3),
         cold_start=ColdStart(
             open_ms=[*cold.open_ms, first.open_ms], first_ms=[*cold.first_ms, first.first_ms]
         ),
     )
     return rounds.add(record, result, store.read_samples(record, before), timed, machine)
+
+
+def device(order: CellOrder) -> Gpu | None:
+    """Return the GPU a cell runs on, or None for the CPU."""
+    return open_gpu() if RUNTIMES.get(order.cell.runtime).needs_gpu else None
 
 
 def record_of(cell: Cell) -> CellRecord:

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench import loadgen, measure, pipeline, server
+from bench import energy, loadgen, measure, pipeline, server
 from bobrt.data import feed
 from bobrt.data.resize import resize
 from bobrt.spec import Scenario
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bench.energy import Counter
     from bench.measure import Timed
     from bench.stage import Stage
     from bobrt.data import Split
     from bobrt.spec import Transform
-    from bobrt.speed import LoadGen, Pipeline, Server
+    from bobrt.speed import Energy, LoadGen, Pipeline, Server
     from bobrt.tasks import Task
 
 
@@ -105,6 +106,12 @@ def timed(stage: Stage) -> Timings:
         return Timings(alone, None)
     many, curve = climb(stage, alone)
     return Timings(alone | many, curve)
+
+
+def energy_of(stage: Stage, timings: Timings, counter: Counter | None) -> Energy | None:
+    """Return what an image takes of the machine's energy in the best batch; None without a counter."""
+    batch, _ = timings.best
+    return energy.measure(counter, stage.runner.infer, stage.feeds(batch), batch, stage.timing.min_s)
 
 
 class Road(NamedTuple):

@@ -162,6 +162,7 @@ def _environment(write: int, threads: int) -> dict[str, str]:
         | os.environ
         | {
             EVENTS_FD: str(write),
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the order NVML counts in: the GPU watched is the one used
             "OMP_NUM_THREADS": str(threads),
             "OMP_WAIT_POLICY": "PASSIVE",
             "GOMP_SPINCOUNT": "0",

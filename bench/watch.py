@@ -1,50 +1,148 @@
-"""Who else used the machine while a row was timed, and how much memory the engine took. Linux."""
+"""What the machine did while a row was timed, and how much memory the engine took."""
 
 from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypeVar
 
-from bobrt.errors import BobrtError
+import numpy as np
+
+from bench.nvml import THROTTLES, State
+from bobrt.speed import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from bench.nvml import Gpu
 
 OTHERS_CORES = 0.2
 """Cores kept busy by others, above which a row carries a caveat."""
 STOLEN_CORES = 0.05
+HELD_BACK = 0.01
+"""Share of the time a quota held the process back, above which a row carries a caveat."""
+MOVED = 0.1
+"""Share of the higher clock by which the lower may be away from it."""
+ENOUGH = 10
+"""Samples of a clock, below which nothing is said about its moving."""
+CPU_PERIOD_S = 0.5
+GPU_PERIOD_S = 0.1
+PIDS_EVERY = 10
+"""Samples of a GPU from one look at its processes to the next, which costs more than the others."""
 
 _STAT = Path("/proc/stat")
 _STATUS = Path("/proc/self/status")
+_CPUINFO = Path("/proc/cpuinfo")
+_CPUS = Path("/sys/devices/system/cpu")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
+_CGROUPS = Path("/sys/fs/cgroup")
+_GIVE_UP_S = 5.0
+
+Row = TypeVar("Row")
+Range = tuple[float, float]
 
 
-class _Reading(NamedTuple):
-    at: float
-    busy: float
-    stolen: float
-    own: float
+class MachineWatch:
+    """Watches the machine over a `with` block around one round of timing. It never raises.
+
+    Counters are read before and after. What has no counter is sampled by a thread: a GPU ten times
+    a second, a CPU's frequency twice; where neither can be read there is no thread.
+
+    Args:
+        gpu: The GPU the engine runs on; None for a CPU.
+
+    """
+
+    def __init__(self, gpu: Gpu | None = None) -> None:
+        self._cpu = CpuWatch()
+        self._gpu = None if gpu is None else _GpuWatch(gpu)
+        self._mhz = _Sampler(_cpu_clock() if gpu is None else lambda: None, CPU_PERIOD_S)
+        self._load: list[float] = []
+
+    def __enter__(self) -> Self:
+        self._load = _load()
+        if self._gpu:
+            self._gpu.start()
+        self._mhz.start()
+        self._cpu.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cpu.__exit__()
+        self._mhz.stop()
+        if self._gpu:
+            self._gpu.stop()
+        self._load += _load()
+
+    def caveats(self) -> set[str]:
+        """Return the names of the caveats the block earned."""
+        found = self._cpu.caveats() | (self._gpu.caveats() if self._gpu else set())
+        return found | ({"clocks-moved"} if _moved(self._mhz.rows) else set())
+
+    def record(self) -> Watch:
+        """Return what was seen."""
+        cpu = Watch(
+            cpu_mhz=_range(self._mhz.rows),
+            load=_range(self._load),
+            others_cores=_rounded(self._cpu.others_cores),
+            stolen_cores=_rounded(self._cpu.stolen_cores),
+            held_back_s=_rounded(self._cpu.held_back_s),
+        )
+        return merge(cpu, self._gpu.record()) if self._gpu else cpu
+
+
+def merge(a: Watch | None, b: Watch) -> Watch:
+    """Join what was seen in two rounds: the widest range, the worst, the sum, all that was named."""
+    if a is None:
+        return b
+    return Watch(
+        cpu_mhz=_range([*(a.cpu_mhz or ()), *(b.cpu_mhz or ())]),
+        load=_range([*(a.load or ()), *(b.load or ())]),
+        others_cores=max(_known(a.others_cores, b.others_cores), default=None),
+        stolen_cores=max(_known(a.stolen_cores, b.stolen_cores), default=None),
+        held_back_s=_rounded(sum(both)) if (both := _known(a.held_back_s, b.held_back_s)) else None,
+        gpu_mhz=_range([*(a.gpu_mhz or ()), *(b.gpu_mhz or ())]),
+        gpu_memory_mhz=_range([*(a.gpu_memory_mhz or ()), *(b.gpu_memory_mhz or ())]),
+        gpu_watts=_range([*(a.gpu_watts or ()), *(b.gpu_watts or ())]),
+        gpu_celsius=_range([*(a.gpu_celsius or ()), *(b.gpu_celsius or ())]),
+        gpu_slowed_by=sorted({*a.gpu_slowed_by, *b.gpu_slowed_by}),
+        gpu_others=sorted({*a.gpu_others, *b.gpu_others}),
+    )
 
 
 class CpuWatch:
-    """Compares the machine's CPU time with this process's own, over a `with` block."""
+    """Compares the machine's CPU time with this process's own, over a `with` block.
+
+    `others_cores`, `stolen_cores` and `held_back_s` are None where the machine does not tell.
+    """
 
     def __enter__(self) -> Self:
+        self.others_cores: float | None = None
+        self.stolen_cores: float | None = None
+        self.held_back_s: float | None = None
+        self._held = _held_back_s()
+        self._began = time.monotonic()
         self._before = _read()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._after = _read()
+        after, held = _read(), _held_back_s()
+        self._elapsed = max(time.monotonic() - self._began, 1e-3)
+        if self._before is not None and after is not None:
+            busy, stolen, own = (now - then for now, then in zip(after, self._before, strict=True))
+            self.others_cores = max(0.0, (busy - own) / self._elapsed)
+            self.stolen_cores = max(0.0, stolen / self._elapsed)
+        if self._held is not None and held is not None:
+            self.held_back_s = max(0.0, held - self._held)
 
     def caveats(self) -> set[str]:
         """Return the names of the caveats the block earned."""
-        if self._before is None or self._after is None:
-            return set()
-        before, after = self._before, self._after
-        elapsed = max(after.at - before.at, 1e-3)
-        others = (after.busy - before.busy - (after.own - before.own)) / elapsed
-        stolen = (after.stolen - before.stolen) / elapsed
-        found = {"busy-machine"} if others > OTHERS_CORES else set()
-        return found | ({"stolen-cpu"} if stolen > STOLEN_CORES else set())
+        found = {"busy-machine"} if (self.others_cores or 0.0) > OTHERS_CORES else set()
+        found |= {"stolen-cpu"} if (self.stolen_cores or 0.0) > STOLEN_CORES else set()
+        return found | ({"cpu-quota"} if (self.held_back_s or 0.0) > HELD_BACK * self._elapsed else set())
 
 
 class PeakMemory:
@@ -68,27 +166,192 @@ class PeakMemory:
             self.bytes = max(0, peak - self._before)
 
 
+class _GpuWatch:
+    """Samples one GPU."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+        self._looks = 0
+        self._others: set[int] = set()
+        self._states = _Sampler(self._look, GPU_PERIOD_S)
+
+    def start(self) -> None:
+        self._states.start()
+
+    def stop(self) -> None:
+        self._states.stop()
+        self._others |= _others(self._gpu.pids())
+
+    def caveats(self) -> set[str]:
+        rows = self._states.rows
+        found = {"gpu-throttled"} if any(THROTTLES & {*(row.slowed_by or ())} for row in rows) else set()
+        found |= {"gpu-shared"} if self._others else set()
+        return found | ({"clocks-moved"} if _moved(_known(*(row.sm_mhz for row in rows))) else set())
+
+    def record(self) -> Watch:
+        rows = self._states.rows
+        return Watch(
+            gpu_mhz=_range(_known(*(row.sm_mhz for row in rows))),
+            gpu_memory_mhz=_range(_known(*(row.memory_mhz for row in rows))),
+            gpu_watts=_range(_known(*(row.watts for row in rows))),
+            gpu_celsius=_range(_known(*(row.celsius for row in rows))),
+            gpu_slowed_by=sorted({reason for row in rows for reason in row.slowed_by or ()}),
+            gpu_others=sorted(self._others),
+        )
+
+    def _look(self) -> State | None:
+        if self._looks % PIDS_EVERY == 0:
+            self._others |= _others(self._gpu.pids())
+        self._looks += 1
+        state = self._gpu.state()
+        return None if state == State() else state
+
+
+class _Sampler(Generic[Row]):
+    """Calls `take` now and then in a thread; starts none where the first call gives None."""
+
+    def __init__(self, take: Callable[[], Row | None], period_s: float) -> None:
+        self._take, self._period_s = take, period_s
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.rows: list[Row] = []
+
+    def start(self) -> None:
+        if (first := self._take()) is not None:
+            self.rows.append(first)
+            self._thread = threading.Thread(target=self._run, name="bobrt-watch", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join(_GIVE_UP_S)  # a driver that hangs must not take the timing with it
+
+    def _run(self) -> None:
+        while not self._over.wait(self._period_s):
+            if (row := self._take()) is not None:
+                self.rows.append(row)
+
+
+def _moved(clock: Sequence[float]) -> bool:
+    """Say whether a clock moved: its outer deciles, after the first tenth, in which it wakes up."""
+    steady = clock[len(clock) // 10 :]
+    if len(steady) < ENOUGH:
+        return False
+    low, high = np.quantile(steady, [0.1, 0.9])
+    return bool(high - low > MOVED * high)
+
+
+def _others(pids: Iterable[int] | None) -> set[int]:
+    """Return who else computes on a GPU.
+
+    In a container the driver may count in the host's numbers, where the own one cannot be told from
+    the others: a single process is then this one, and of several all are returned.
+    """
+    found = set(pids or ())
+    if os.getpid() in found:
+        return found - {os.getpid()}
+    return found if len(found) > 1 else set()
+
+
+def _cpu_clock() -> Callable[[], float | None]:
+    """Return how to read the frequency, in MHz, of the fastest core this process may use."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else frozenset[int]()
+    files = [_CPUS / f"cpu{core}/cpufreq/scaling_cur_freq" for core in sorted(cores)]
+    files = [file for file in files if file.is_file()]
+    if files:
+        return lambda: _fastest(_text(file) for file in files)
+    # Without this flag the kernel writes the nominal frequency, as in most virtual machines.
+    if not re.search(r"^flags\s*:.*\baperfmperf\b", _text(_CPUINFO), re.MULTILINE):
+        return lambda: None
+    return lambda: _fastest(_listed(cores), 1.0)
+
+
+def _listed(cores: Iterable[int]) -> Iterator[str]:
+    lines = re.findall(
+        r"^processor\s*:\s*(\d+)$.*?^cpu MHz\s*:\s*(\S+)$", _text(_CPUINFO), re.MULTILINE | re.DOTALL
+    )
+    return (mhz for core, mhz in lines if int(core) in cores)
+
+
+def _fastest(texts: Iterable[str], mhz: float = 1e-3) -> float | None:
+    try:
+        return max((float(text) * mhz for text in texts if text), default=None)
+    except ValueError:
+        return None
+
+
+class _Reading(NamedTuple):
+    """Seconds of CPU time so far."""
+
+    busy: float
+    stolen: float
+    own: float
+
+
 def _read() -> _Reading | None:
     try:
-        fields = _STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
-    except OSError:
+        fields = _text(_STAT).split("\n", 1)[0].split()[1:9]
+        user, nice, system, _idle, _wait, irq, softirq, steal = (int(field) for field in fields)
+    except ValueError:
         return None
-    user, nice, system, _idle, _wait, irq, softirq, steal = (int(field) for field in fields[:8])
     tick = os.sysconf("SC_CLK_TCK")
     own = os.times()
     return _Reading(
-        at=time.monotonic(),
         busy=(user + nice + system + irq + softirq) / tick,
         stolen=steal / tick,
-        own=own.user + own.system,
+        own=own.user + own.system + own.children_user + own.children_system,
     )
 
 
-def _status(key: str) -> int | None:
+def _held_back_s() -> float | None:
+    """Return seconds that quotas have held back this process's cgroup and those above it, so far."""
+    told = [
+        int(found[2]) * (1e-6 if found[1] == "usec" else 1e-9)
+        for folder in _cgroups()
+        if (found := re.search(r"^throttled_(usec|time) (\d+)$", _text(folder / "cpu.stat"), re.MULTILINE))
+    ]
+    return sum(told) if told else None
+
+
+def _cgroups() -> Iterator[Path]:
+    """Yield the folders that account for this process's CPU time, of cgroup v2 and v1."""
+    for controllers, path in re.findall(r"^\d+:([^:]*):(.*)$", _text(_OWN_CGROUPS), re.MULTILINE):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        roots = (_CGROUPS / (controllers or "unified"), _CGROUPS)
+        root = next(root for root in roots if root.is_dir() or root == _CGROUPS)
+        parts = Path(path).parts[1:]
+        yield from (root.joinpath(*parts[:depth]) for depth in range(len(parts) + 1))
+
+
+def _load() -> list[float]:
     try:
-        found = re.search(rf"^{key}:\s+(\d+) kB", _STATUS.read_text(encoding="ascii"), re.MULTILINE)
+        return [os.getloadavg()[0]]
     except OSError:
-        return None
-    if found is None:
-        raise BobrtError(f"{_STATUS} has no {key}")
-    return int(found[1]) * 1024
+        return []
+
+
+def _status(key: str) -> int | None:
+    found = re.search(rf"^{key}:\s+(\d+) kB", _text(_STATUS), re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
+
+
+def _text(path: Path) -> str:
+    """Return a file's text, empty where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _range(values: Sequence[float]) -> Range | None:
+    return (round(min(values), 2), round(max(values), 2)) if values else None
+
+
+def _known(*values: float | None) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -20,9 +20,10 @@ from typing import Any
 import msgspec
 
 from bench import cell
+from bench.nvml import device_lock_name
 from bench.orders import EVENTS_FD, Event, Order
 from bobrt.errors import BobrtError, ExitCode
-from bobrt.paths import CPU, lock
+from bobrt.paths import lock
 from engines.runner import out_of_memory
 from engines.stages import workshop
 
@@ -65,7 +66,8 @@ def _work(order: Order, tell: Any) -> None:  # noqa: ANN401 - see main
         shop.make(target, report, partial(tell, kind="running"))
         tell(kind="done")
     if order.cell is not None:
-        with lock(CPU, lambda: report("waiting", "another bobrt uses this machine")):
+        device = device_lock_name(cell.device(order.cell))
+        with lock(device, lambda: report("waiting", "another bobrt uses this machine")):
             tell(kind="running")
             cell.run(order.cell, report)
         tell(kind="done")

@@ -27,6 +27,7 @@ from bobrt.speed import (
     ColdStart,
     Curve,
     Drift,
+    Energy,
     Evaluation,
     Latency,
     LoadGen,
@@ -36,6 +37,7 @@ from bobrt.speed import (
     Throughput,
     Timing,
     Trial,
+    Watch,
 )
 
 if TYPE_CHECKING:
@@ -67,6 +69,9 @@ pipeline.files pipeline.batch pipeline.workers pipeline.n pipeline.images_per_s
 pipeline.expected_images_per_s pipeline.engine_images_per_s pipeline.stage_ms pipeline.waited pipeline.bound
 cold_start.open_ms cold_start.first_ms
 evaluation.batch evaluation.images_per_s
+energy.joules_per_image energy.what energy.images energy.seconds
+watch.cpu_mhz watch.load watch.others_cores watch.stolen_cores watch.held_back_s
+watch.gpu_mhz watch.gpu_memory_mhz watch.gpu_watts watch.gpu_celsius watch.gpu_slowed_by watch.gpu_others
 system.id system.cpu system.cores system.memory_gb system.gpu system.driver system.os system.python
 system.cuda system.tensorrt system.tensorrt_rtx system.onnxruntime system.onnx system.torch system.timm
 system.modelopt system.numpy system.bobrt system.git_commit system.git_dirty system.threads
@@ -187,6 +192,8 @@ RESULT = Result(
         bound="decode",
     ),
     evaluation=Evaluation(batch=32, images_per_s=100.0),
+    energy=Energy(joules_per_image=0.1, what="RAPL", images=100, seconds=1.0),
+    watch=Watch(load=(0.1, 0.2)),
     cold_start=ColdStart(open_ms=[10.0], first_ms=[1.0]),
     limit=None,
     samples=Samples(file="0123456789abcdef.samples.json", sha256="1" * 64),
