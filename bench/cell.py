@@ -84,6 +84,7 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         gpu = device(order)
         with MachineWatch(gpu) as watch:
             speed = scenarios.timed(stage)
+        memory.end()  # LoadGen and files take memory that the engine does not
         energy = scenarios.energy_of(stage, speed, counter(gpu))
         more = scenarios.more(stage, speed, _road(task, order))
     _require_same(order.file, artifact.sha256)

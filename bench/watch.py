@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import numpy as np
 
+from bench import kernel
 from bench.nvml import THROTTLES, State
 from bobrt.speed import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from bench.nvml import Gpu
 
@@ -33,12 +33,6 @@ GPU_PERIOD_S = 0.1
 PIDS_EVERY = 10
 """Samples of a GPU from one look at its processes to the next, which costs more than the others."""
 
-_STAT = Path("/proc/stat")
-_STATUS = Path("/proc/self/status")
-_CPUINFO = Path("/proc/cpuinfo")
-_CPUS = Path("/sys/devices/system/cpu")
-_OWN_CGROUPS = Path("/proc/self/cgroup")
-_CGROUPS = Path("/sys/fs/cgroup")
 _GIVE_UP_S = 5.0
 
 Row = TypeVar("Row")
@@ -59,11 +53,11 @@ class MachineWatch:
     def __init__(self, gpu: Gpu | None = None) -> None:
         self._cpu = CpuWatch()
         self._gpu = None if gpu is None else _GpuWatch(gpu)
-        self._mhz = _Sampler(_cpu_clock() if gpu is None else lambda: None, CPU_PERIOD_S)
+        self._mhz = _Sampler(kernel.cpu_clock() if gpu is None else lambda: None, CPU_PERIOD_S)
         self._load: list[float] = []
 
     def __enter__(self) -> Self:
-        self._load = _load()
+        self._load = kernel.load()
         if self._gpu:
             self._gpu.start()
         self._mhz.start()
@@ -75,7 +69,7 @@ class MachineWatch:
         self._mhz.stop()
         if self._gpu:
             self._gpu.stop()
-        self._load += _load()
+        self._load += kernel.load()
 
     def caveats(self) -> set[str]:
         """Return the names of the caveats the block earned."""
@@ -123,13 +117,13 @@ class CpuWatch:
         self.others_cores: float | None = None
         self.stolen_cores: float | None = None
         self.held_back_s: float | None = None
-        self._held = _held_back_s()
+        self._held = kernel.held_back_s()
         self._began = time.monotonic()
-        self._before = _read()
+        self._before = kernel.read()
         return self
 
     def __exit__(self, *_: object) -> None:
-        after, held = _read(), _held_back_s()
+        after, held = kernel.read(), kernel.held_back_s()
         self._elapsed = max(time.monotonic() - self._began, 1e-3)
         if self._before is not None and after is not None:
             busy, stolen, own = (now - then for now, then in zip(after, self._before, strict=True))
@@ -146,7 +140,10 @@ class CpuWatch:
 
 
 class PeakMemory:
-    """Peak resident memory of this process over a `with` block, above its level at the start."""
+    """Peak resident memory of this process over a `with` block, above its level at the start.
+
+    `bytes` is null until the end, and where the kernel does not say.
+    """
 
     def __enter__(self) -> Self:
         self.bytes: int | None = None
@@ -157,11 +154,16 @@ class PeakMemory:
         except OSError:
             self._before = None
         else:
-            self._before = _status("VmRSS")
+            self._before = kernel.status_bytes("VmRSS")
         return self
 
     def __exit__(self, *_: object) -> None:
-        peak = _status("VmHWM")
+        if self.bytes is None:
+            self.end()
+
+    def end(self) -> None:
+        """End before the block does: what the process takes from here on does not count."""
+        peak = kernel.status_bytes("VmHWM")
         if self._before is not None and peak is not None:
             self.bytes = max(0, peak - self._before)
 
@@ -252,97 +254,6 @@ def _others(pids: Iterable[int] | None) -> set[int]:
     if os.getpid() in found:
         return found - {os.getpid()}
     return found if len(found) > 1 else set()
-
-
-def _cpu_clock() -> Callable[[], float | None]:
-    """Return how to read the frequency, in MHz, of the fastest core this process may use."""
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else frozenset[int]()
-    files = [_CPUS / f"cpu{core}/cpufreq/scaling_cur_freq" for core in sorted(cores)]
-    files = [file for file in files if file.is_file()]
-    if files:
-        return lambda: _fastest(_text(file) for file in files)
-    # Without this flag the kernel writes the nominal frequency, as in most virtual machines.
-    if not re.search(r"^flags\s*:.*\baperfmperf\b", _text(_CPUINFO), re.MULTILINE):
-        return lambda: None
-    return lambda: _fastest(_listed(cores), 1.0)
-
-
-def _listed(cores: Iterable[int]) -> Iterator[str]:
-    lines = re.findall(
-        r"^processor\s*:\s*(\d+)$.*?^cpu MHz\s*:\s*(\S+)$", _text(_CPUINFO), re.MULTILINE | re.DOTALL
-    )
-    return (mhz for core, mhz in lines if int(core) in cores)
-
-
-def _fastest(texts: Iterable[str], mhz: float = 1e-3) -> float | None:
-    try:
-        return max((float(text) * mhz for text in texts if text), default=None)
-    except ValueError:
-        return None
-
-
-class _Reading(NamedTuple):
-    """Seconds of CPU time so far."""
-
-    busy: float
-    stolen: float
-    own: float
-
-
-def _read() -> _Reading | None:
-    try:
-        fields = _text(_STAT).split("\n", 1)[0].split()[1:9]
-        user, nice, system, _idle, _wait, irq, softirq, steal = (int(field) for field in fields)
-    except ValueError:
-        return None
-    tick = os.sysconf("SC_CLK_TCK")
-    own = os.times()
-    return _Reading(
-        busy=(user + nice + system + irq + softirq) / tick,
-        stolen=steal / tick,
-        own=own.user + own.system + own.children_user + own.children_system,
-    )
-
-
-def _held_back_s() -> float | None:
-    """Return seconds that quotas have held back this process's cgroup and those above it, so far."""
-    told = [
-        int(found[2]) * (1e-6 if found[1] == "usec" else 1e-9)
-        for folder in _cgroups()
-        if (found := re.search(r"^throttled_(usec|time) (\d+)$", _text(folder / "cpu.stat"), re.MULTILINE))
-    ]
-    return sum(told) if told else None
-
-
-def _cgroups() -> Iterator[Path]:
-    """Yield the folders that account for this process's CPU time, of cgroup v2 and v1."""
-    for controllers, path in re.findall(r"^\d+:([^:]*):(.*)$", _text(_OWN_CGROUPS), re.MULTILINE):
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        roots = (_CGROUPS / (controllers or "unified"), _CGROUPS)
-        root = next(root for root in roots if root.is_dir() or root == _CGROUPS)
-        parts = Path(path).parts[1:]
-        yield from (root.joinpath(*parts[:depth]) for depth in range(len(parts) + 1))
-
-
-def _load() -> list[float]:
-    try:
-        return [os.getloadavg()[0]]
-    except OSError:
-        return []
-
-
-def _status(key: str) -> int | None:
-    found = re.search(rf"^{key}:\s+(\d+) kB", _text(_STATUS), re.MULTILINE)
-    return int(found[1]) * 1024 if found else None
-
-
-def _text(path: Path) -> str:
-    """Return a file's text, empty where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _range(values: Sequence[float]) -> Range | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from bench import watch
+from bench import kernel, watch
 from bench.nvml import State
 from bench.watch import MachineWatch, PeakMemory, merge
 from bobrt.speed import Watch
@@ -31,7 +31,7 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.folder, self._patch = folder, monkeypatch
         for name in FILES:
-            monkeypatch.setattr(watch, name, folder / name)
+            monkeypatch.setattr(kernel, name, folder / name)
         self.at(0.0)
 
     def at(self, clock: float, seconds: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)) -> None:
@@ -42,7 +42,7 @@ class Machine:
         self.write("_STAT", stat)
         times = os.times_result((own / 4, own / 4, own / 4, own / 4, clock))
         self._patch.setattr(watch.time, "monotonic", lambda: clock)
-        self._patch.setattr(watch.os, "times", lambda: times)
+        self._patch.setattr(kernel.os, "times", lambda: times)
 
     def write(self, path: str, text: str) -> None:
         """Write one of the kernel's files."""
@@ -135,9 +135,9 @@ def test_a_machine_without_counters_has_no_caveat_and_no_thread(
         raise OSError
 
     for name in FILES:
-        monkeypatch.setattr(watch, name, tmp_path / "none")
-    monkeypatch.setattr(watch.os, "getloadavg", refuse)
-    monkeypatch.delattr(watch.os, "sched_getaffinity", raising=False)
+        monkeypatch.setattr(kernel, name, tmp_path / "none")
+    monkeypatch.setattr(kernel.os, "getloadavg", refuse)
+    monkeypatch.delattr(kernel.os, "sched_getaffinity", raising=False)
     threads = threading.active_count()
     with MachineWatch() as seen:
         assert threading.active_count() == threads
@@ -323,6 +323,16 @@ def test_peak_memory_counts_what_was_freed_inside_and_not_what_was_freed_before(
         del inside
     assert memory.bytes is not None
     assert 60 * MB < memory.bytes < 120 * MB
+
+
+def test_peak_memory_can_end_before_its_block() -> None:
+    """What is taken after that is not in it."""
+    with PeakMemory() as early, PeakMemory() as late:
+        early.end()
+        kept = np.ones(64 * MB // 8)
+    assert late.bytes is not None
+    assert early.bytes is not None
+    assert late.bytes - early.bytes > kept.nbytes // 2
 
 
 def test_peak_memory_is_null_where_the_kernel_cannot_say(monkeypatch: pytest.MonkeyPatch) -> None:
