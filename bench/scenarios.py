@@ -40,7 +40,7 @@ PATIENCE = 2
 
 def latency(stage: Stage) -> dict[str, Timed]:
     """Time one image after another, or one batch where the engine has a batch of its own."""
-    return stage.loop(Scenario.LATENCY, stage.fixed or 1)
+    return stage.loop(Scenario.LATENCY, stage.fixed or 1, stage.window)
 
 
 def climb(stage: Stage, alone: dict[str, Timed]) -> tuple[dict[str, Timed], Curve]:
@@ -53,6 +53,8 @@ def climb(stage: Stage, alone: dict[str, Timed]) -> tuple[dict[str, Timed], Curv
     """
     first = stage.fixed or 1
     batches = [first] if stage.fixed else sorted(stage.timing.throughput_batches)
+    # Enough to tell batches apart; the best one has the whole window in every later round.
+    brief = stage.window._replace(width=float("inf"))
     timed: dict[str, Timed] = {}
     best, idle, batch = 0.0, 0, first
     ended, detail = "limit", f"the plan's largest batch is {max(batches, default=first)}"
@@ -60,7 +62,7 @@ def climb(stage: Stage, alone: dict[str, Timed]) -> tuple[dict[str, Timed], Curv
         detail = f"the engine's own batch is {first}"
     for batch in batches:
         try:
-            loops = _as_throughput(alone) if batch == first else stage.loop(Scenario.THROUGHPUT, batch)
+            loops = _as_throughput(alone) if batch == first else stage.loop(Scenario.THROUGHPUT, batch, brief)
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -199,7 +201,7 @@ def again(stage: Stage, best: int | None) -> dict[str, Timed]:
         return alone
     if best == (stage.fixed or 1):
         return alone | _as_throughput(alone)
-    return alone | stage.loop(Scenario.THROUGHPUT, best)
+    return alone | stage.loop(Scenario.THROUGHPUT, best, stage.window)
 
 
 def _as_throughput(alone: dict[str, Timed]) -> dict[str, Timed]:

@@ -47,15 +47,19 @@ class Stage(NamedTuple):
         starts = range(0, len(self.images), max(1, len(self.images) // count))
         return [{IMAGES: np.take(self.images, range(i, i + batch), axis=0, mode="wrap")} for i in starts]
 
-    def loop(self, scenario: str, batch: int) -> dict[str, Timed]:
-        """Time batches one after another: by the host's clock, and by the device's where it has one."""
-        window = measure.Window(
+    @property
+    def window(self) -> measure.Window:
+        """The plan's window."""
+        return measure.Window(
             self.timing.warmup_s,
             self.timing.min_s,
             self.timing.min_n,
             float("inf") if self.timing.max_s is None else self.timing.max_s,
             float("inf") if self.timing.width is None else self.timing.width,
         )
+
+    def loop(self, scenario: str, batch: int, window: measure.Window) -> dict[str, Timed]:
+        """Time batches one after another: by the host's clock, and by the device's where it has one."""
         self.report(f"batch {batch}")
         device = self.runner.device_ns if isinstance(self.runner, DeviceClock) else None
         timed = measure.closed_loop(self.runner.infer, self.feeds(batch), window, self.clock.now, device)
