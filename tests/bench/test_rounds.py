@@ -92,8 +92,9 @@ def test_more_rounds_are_added_to_what_is_there(workspace: Workspace, records: R
         assert len(machine) == 3
         drift = (max(machine) - min(machine)) / sorted(machine)[1]
         assert now["drift"]["relative"] == pytest.approx(drift)
-        bar = [min(row["repeats_ms"]) * (1 - drift / 2), max(row["repeats_ms"]) * (1 + drift / 2)]
-        assert row["spread_ms"] == pytest.approx(bar)
+        low, high = min(row["repeats_ms"]), max(row["repeats_ms"])
+        short = max(1.0, (1 + drift) / (high / low)) ** 0.5
+        assert row["spread_ms"] == pytest.approx([low / short, high * short])
         assert row["n"] > was["latency"][0]["n"]
         assert len(now["throughput"][0]["repeats"]) == 3
         assert "few-rounds" in was["caveats"]
