@@ -204,7 +204,7 @@ def test_a_cell_that_fails_in_a_later_round_has_failed(
     assert ran.code == 1
     record = read(records(workspace)["mylab/hangs fp32"])
     assert record["state"] == "failed"
-    assert record["reason"] == "in round 2: gave up after its time limit of 6 s, while timing"
+    assert record["reason"] == "in round 2: gave up after its time limit of 6 s, while starting"
     assert record["log"]
 
 

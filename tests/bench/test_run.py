@@ -84,7 +84,8 @@ def test_a_complete_record_is_of_one_file(tiny_run: TinyRun, records: Records, n
     assert record["latency"][0]["spread_ms"] is None
     assert "few-rounds" in record["caveats"]
     windows = {"warmup_s": 0.1, "min_s": 0.1, "min_n": 20, "max_s": 1.0, "width": 1.0}
-    assert record["timing"] == {**windows, "throughput_batches": [8]}
+    asked = {"scenarios": ["latency", "throughput"], "threads": None, "scenario_s": None, "p99_ms": None}
+    assert record["timing"] == {**windows, **asked, "throughput_batches": [8]}
     assert record["reason"] == ""
     assert record["log"] is None
 
@@ -149,8 +150,9 @@ def test_report_is_written_beside_the_records(tiny_run: TinyRun) -> None:
     text = (space.results / "report.md").read_text()
     assert text.startswith("# bobrt report\n\nOf 4 verified engines for digits, ")
     assert ran.out.splitlines()[-1] in text
-    assert text.count("| test_resnet |") == 7
-    assert "## Not ranked" in text
+    ranked, _, rest = text.partition("## Throughput by batch")
+    batches, _, unranked = rest.partition("## Not ranked")
+    assert [part.count("| test_resnet |") for part in (ranked, batches, unranked)] == [4, 4, 3]
     assert "## Machines" in text
 
 
@@ -204,7 +206,7 @@ def test_one_precision_runs_beside_the_reference(workspace: Workspace, records: 
     assert ran.err.count("already done") == 2
     assert json.loads(found["ort-cpu fp16"].read_text())["state"] == "complete"
     assert all(found[name].read_bytes() == content for name, content in kept.items())
-    assert (workspace.results / "report.md").read_text().count("| test_resnet |") == 7
+    assert (workspace.results / "report.md").read_text().count("| test_resnet |") == 4 + 4 + 3
 
 
 def test_rerun_measures_again_what_is_done(workspace: Workspace, records: Records) -> None:
