@@ -70,6 +70,7 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
     caveats: set[str] = {"limited"} if order.limit else set()
     shutil.rmtree(Path(order.record).with_suffix(store.LOADGEN), ignore_errors=True)  # an earlier record's
     images = _pool(order)
+    report("opening", "")
     with PeakMemory() as memory, _opened(order, images) as first:
         agreement = right = evaluation = None
         if task and order.reference:

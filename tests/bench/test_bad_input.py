@@ -187,12 +187,12 @@ def test_a_full_cache_fails_the_cells_that_need_it(workspace: Workspace) -> None
 # -- cells that end badly -------------------------------------------------------------------
 
 BAD = {
-    "aborts": "its process crashed (SIGABRT), while starting",
-    "hangs": "gave up after its time limit of 6 s, while starting",
+    "aborts": "its process crashed (SIGABRT), while opening",
+    "hangs": "gave up after its time limit of 6 s, while opening",
     "grows": "out of memory (limit 2 GB)",
     "raises": "ValueError: the kernel says no, in two lines",
     "nans": "the engine answers NaN or infinity on validation images",
-    "leaves": "its process ended with exit code 0, while starting",
+    "leaves": "its process ended with exit code 0, while opening",
 }
 
 

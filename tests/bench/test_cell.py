@@ -81,7 +81,7 @@ def test_one_file_is_asked_for_parity_accuracy_and_speed(order: Order) -> None:
     told = order("ort-cpu", "fp32")
     phases: list[str] = []
     result = cell.run(told, lambda phase, _: phases.append(phase))
-    assert list(dict.fromkeys(phases)) == ["parity", "accuracy", "timing"]
+    assert list(dict.fromkeys(phases)) == ["opening", "parity", "accuracy", "timing"]
     assert result.state is State.COMPLETE
     assert result.artifact is not None
     with open(told.file, "rb") as file:  # noqa: PTH123

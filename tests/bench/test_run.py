@@ -437,7 +437,7 @@ def test_interrupted_while_a_cell_is_measured(  # noqa: PLR0913, PLR0917 - fixtu
     before = snapshot(workspace)
     path = plan(runtimes=["ort-cpu", "mylab/hangs"], precisions=["fp32"])
     run = start(workspace, "bench", "--plan", path, env=plugin)
-    run.until("mylab/hangs fp32 · parity")
+    run.until("mylab/hangs fp32 · opening")
     workers = run.workers()
     assert workers
     run.process.send_signal(how)
