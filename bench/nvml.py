@@ -48,9 +48,6 @@ class Gpu(Protocol):
     def energy_mj(self) -> int | None:
         """Return the card's energy counter, in millijoules since the driver was loaded."""
 
-    def used_bytes(self) -> int | None:
-        """Return the device memory in use, by all processes together."""
-
 
 def open_gpu() -> Gpu | None:
     """Return the GPU that CUDA calls device 0, or None where there is no driver or no such GPU.
@@ -100,10 +97,6 @@ class _Card:
     def energy_mj(self) -> int | None:
         value: int | None = _ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, self._handle)
         return value
-
-    def used_bytes(self) -> int | None:
-        memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, self._handle)
-        return None if memory is None else int(memory.used)
 
 
 def _visible() -> Any:  # noqa: ANN401 - a ctypes pointer, or None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Feed = TypeVar("Feed")
 
-LEAST = 662
+LEAST = stats.SUPPORT[99]
 """Queries below which there is no p99: the floor of MLPerf's early stopping."""
 NEAR = 1.05
 """The search ends when a sustained and an unsustained rate are this near to each other."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import logging
 import shutil
+from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from bobrt import data
 from bobrt.artifacts import Job, Produced
 from bobrt.catalogue import TASKS
+from bobrt.data import bundle
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
 from bobrt.spec import FileCard, Placement, Precision
@@ -126,11 +127,11 @@ def calibration_images(card: FileCard) -> NDArray[np.uint8]:
             f"bobrt build {card.backbone.name} --task digits",
         )
     task = TASKS.get(card.task)
-    split = data.load(task, "train")
-    rows = np.linspace(0, len(split.ids) - 1, min(task.calibration_images, len(split.ids))).astype(int)
+    images = bundle.calibration(task).images
     if card.batch != "dynamic":
-        rows = np.resize(rows, -(-len(rows) // card.batch) * card.batch)
-    return resize([split.images[row] for row in rows], card.transform)
+        count = -(-len(images) // card.batch) * card.batch
+        images = list(islice(cycle(images), count))
+    return resize(images, card.transform)
 
 
 def _source(job: Job) -> tuple[Path, FileCard]:

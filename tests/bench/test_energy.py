@@ -41,9 +41,6 @@ class FakeGpu:
     def energy_mj(self) -> int | None:
         return self.millijoules
 
-    def used_bytes(self) -> int | None:
-        return None
-
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:

@@ -57,7 +57,6 @@ class Driver:
                 SimpleNamespace(pid=9),
             ],
             "nvmlDeviceGetTotalEnergyConsumption": lambda _: 123_456,
-            "nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(used=2**30),
         }
         return answers[name](*args)
 
@@ -92,7 +91,6 @@ def test_readings_are_in_the_units_the_fields_name() -> None:
     assert gpu.state() == State(1980, 2619, 345.6, 61, ("HwThermalSlowdown", "SwPowerCap"))
     assert gpu.pids() == [7, 9]
     assert gpu.energy_mj() == 123_456
-    assert gpu.used_bytes() == 2**30
 
 
 @pytest.mark.parametrize(
@@ -108,7 +106,7 @@ def test_what_is_refused_midway_is_none(driver: Driver, code: int) -> None:
     assert (state.sm_mhz, state.celsius) == (1980, 61)
     driver.refused = dict.fromkeys((name for name in dir(pynvml) if name.startswith("nvmlDeviceGet")), code)
     assert gpu.state() == State()
-    assert (gpu.pids(), gpu.used_bytes()) == (None, None)
+    assert gpu.pids() is None
 
 
 @pytest.mark.parametrize("code", [pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED])

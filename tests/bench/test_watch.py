@@ -68,9 +68,6 @@ class FakeGpu:
     def energy_mj(self) -> int | None:
         return None
 
-    def used_bytes(self) -> int | None:
-        return None
-
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
