@@ -84,19 +84,54 @@ class Record(msgspec.Struct, frozen=True):
     """Base of what is read back: a later bobrt may have added keys, so unknown ones are let pass."""
 
 
+class WeightsFile(Frozen, frozen=True, kw_only=True):
+    """Published weights that timm does not carry: where they are, and how they are laid out."""
+
+    layout: str
+    """Which reader of `train.layouts` knows the publisher's keys."""
+    url: str | None = None
+    """The file's address, or null for a file on the hub."""
+    repo: str | None = None
+    """The hub's repository, with `file` in it."""
+    file: str | None = None
+    revision: str | None = None
+    """The hub's commit; null until a real download has told it."""
+    sha256: str | None = None
+    """Digest of the file; null where the publisher states none."""
+
+
+class Input(Frozen, frozen=True, kw_only=True):
+    """The images a checkpoint was trained on: the checkpoint's own, never one for all."""
+
+    size: int
+    """Side in pixels."""
+    crop_pct: float
+    interpolation: Literal["bilinear", "bicubic"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
 class Backbone(Frozen, frozen=True, kw_only=True):
     """One entry of the catalogue: a name, and the exact timm model it stands for."""
 
     name: str
     timm: str
-    """timm's model id with its weights tag."""
+    """timm's model id with its weights tag; without a tag, the architecture of weights timm does not have."""
     family: str
     params_m: float | None = None
     """Parameters without the classifier, in millions; null where timm alone knows."""
     pretraining: str | None = None
-    """Method and data of the published weights."""
+    """Method of the published weights."""
+    data: str | None = None
+    """What they were trained on, in order."""
+    data_m: float | None = None
+    """Images in that, in millions; null where nobody says."""
     licence: str | None = None
     """Licence of the published weights."""
+    input: Input | None = None
+    """What the published weights expect; null where timm alone knows."""
+    weights: WeightsFile | None = None
+    """Where the published weights are, if not where timm looks."""
     args: dict[str, bool | int | float | str] = {}
     """Extra arguments of `timm.create_model`."""
     note: str = ""
