@@ -52,8 +52,9 @@ class Campaign:
     def run(self, questions: list[Question]) -> list[Result]:
         """Answer every question; each record is written as soon as it is there, and grows with each round.
 
-        The first round goes in the plan's order, as the files become ready; each later one in a
-        shuffled order of its own, so that what the machine does over time is not one backbone's fate.
+        Every round goes in a shuffled order of its own, so that what the machine does over time is not
+        one backbone's fate. The first leaves the cells of a checkpoint side by side: the first rows do
+        not wait for the last training.
 
         Raises:
             MachineError: Nothing at all can be answered here, or the results cannot be written.
@@ -64,19 +65,24 @@ class Campaign:
         for again in dict.fromkeys(decision.again for decision in decisions if decision.again):
             self._progress.done(f"to do again: {again}")
         width = len(str(len(decisions)))
-        labels = [f"[{i + 1:{width}}/{len(decisions)}] {d.question.cell}" for i, d in enumerate(decisions)]
-        answered = []
-        for index, decision in enumerate(decisions):
-            if decision.make and not any(_siblings(d, decision) for d in decisions[:index]):
+        order = _by_checkpoint(questions)
+        label = {
+            index: f"[{place:{width}}/{len(order)}] {questions[index].cell}"
+            for place, index in enumerate(order, 1)
+        }
+        answered: dict[int, Result] = {}
+        for index in order:
+            decision = decisions[index]
+            if decision.make and not any(_siblings(decisions[done], decision) for done in answered):
                 wanted = _wanted([d for d in decisions if _siblings(d, decision)])
                 self._failures |= make_all(self._desk.shop, wanted, self._limits, self._progress)
-            answered.append(self._answer(decision.question, labels[index]))
+            answered[index] = self._answer(decision.question, label[index])
         for number in range(2, self._desk.plan.rounds + 1):
             for index in random.Random(number).sample(range(len(questions)), len(questions)):  # noqa: S311 - an order
                 if answered[index].state is State.COMPLETE:
-                    label = f"round {number}/{self._desk.plan.rounds} {labels[index]}"
-                    answered[index] = self._once_more(questions[index], number, label)
-        return answered
+                    told = f"round {number}/{self._desk.plan.rounds} {label[index]}"
+                    answered[index] = self._once_more(questions[index], number, told)
+        return [answered[index] for index in range(len(questions))]
 
     def _answer(self, question: Question, label: str) -> Result:
         """Return one cell's record, writing it if there is none of today."""
@@ -191,6 +197,17 @@ def _require_any(decisions: list[Decision]) -> None:
 def _wanted(decisions: list[Decision]) -> list[Target]:
     """Return each missing file once, sources first."""
     return list({identity(target): target for d in decisions for target in d.make}.values())
+
+
+def _by_checkpoint(questions: list[Question]) -> list[int]:
+    """Return the order of the first round: checkpoints shuffled, and the cells of each among themselves."""
+    found: dict[tuple[object, ...], list[int]] = {}
+    for index, question in enumerate(questions):
+        cell = question.cell
+        found.setdefault((cell.backbone, cell.weights, cell.task, cell.protocol, cell.seed), []).append(index)
+    chance = random.Random(1)  # noqa: S311 - an order
+    groups = chance.sample(list(found.values()), len(found))
+    return [index for group in groups for index in chance.sample(group, len(group))]
 
 
 def _siblings(one: Decision, other: Decision) -> bool:

@@ -16,7 +16,7 @@ from bench.energy import counter
 from bench.nvml import open_gpu
 from bench.scenarios import Road
 from bench.stage import Opened, Stage, opened
-from bench.watch import MachineWatch, PeakMemory, merge
+from bench.watch import GpuMemory, MachineWatch, PeakMemory, merge
 from bobrt import data
 from bobrt.catalogue import TASKS
 from bobrt.data.resize import resize
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from bobrt.tasks import Task
     from engines.runner import Runner
 
-MEMORY_IS = "peak resident memory of the process above its level before the runtime's library was loaded"
 POOL = 32
 """Different real images that take turns under the stopwatch."""
 
@@ -71,7 +70,8 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
     shutil.rmtree(Path(order.record).with_suffix(store.LOADGEN), ignore_errors=True)  # an earlier record's
     images = _pool(order)
     report("opening", "")
-    with PeakMemory() as memory, _opened(order, images) as first:
+    gpu = device(order)
+    with GpuMemory(gpu) if gpu else PeakMemory() as memory, _opened(order, images) as first:
         agreement = right = evaluation = None
         if task and order.reference:
             report("parity", "")
@@ -82,7 +82,6 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
             report("accuracy", "")
             right, evaluation = accuracy.accuracy(first.runner, task, order)
         stage = _stage(first.runner, images, order, report)
-        gpu = device(order)
         with MachineWatch(gpu) as watch:
             speed = scenarios.timed(stage)
         memory.end()  # LoadGen and files take memory that the engine does not
@@ -104,7 +103,7 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         memory=Memory(
             engine_bytes=artifact.bytes,
             peak_bytes=memory.bytes,
-            what=MEMORY_IS,
+            what=memory.what,
         ),
         system=msgspec.structs.replace(this_system(), threads=order.threads, tools=versions(runtime)),
         caveats=sorted(caveats | watch.caveats()),

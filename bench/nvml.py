@@ -45,6 +45,9 @@ class Gpu(Protocol):
     def pids(self) -> list[int] | None:
         """Return the processes that hold a compute context, this one too, in the driver's numbering."""
 
+    def used_bytes(self) -> int | None:
+        """Return the card's memory that is in use, by whomever."""
+
     def energy_mj(self) -> int | None:
         """Return the card's energy counter, in millijoules since the driver was loaded."""
 
@@ -93,6 +96,10 @@ class _Card:
     def pids(self) -> list[int] | None:
         found = _ask(pynvml.nvmlDeviceGetComputeRunningProcesses, self._handle)
         return None if found is None else [process.pid for process in found]
+
+    def used_bytes(self) -> int | None:
+        memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, self._handle)
+        return None if memory is None else int(memory.used)
 
     def energy_mj(self) -> int | None:
         value: int | None = _ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, self._handle)

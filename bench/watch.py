@@ -30,6 +30,7 @@ ENOUGH = 10
 """Samples of a clock, below which nothing is said about its moving."""
 CPU_PERIOD_S = 0.5
 GPU_PERIOD_S = 0.1
+MEMORY_PERIOD_S = 0.05
 PIDS_EVERY = 10
 """Samples of a GPU from one look at its processes to the next, which costs more than the others."""
 
@@ -145,6 +146,8 @@ class PeakMemory:
     `bytes` is null until the end, and where the kernel does not say.
     """
 
+    what = "peak resident memory of the process above its level before the runtime's library was loaded"
+
     def __enter__(self) -> Self:
         self.bytes: int | None = None
         try:
@@ -166,6 +169,35 @@ class PeakMemory:
         peak = kernel.status_bytes("VmHWM")
         if self._before is not None and peak is not None:
             self.bytes = max(0, peak - self._before)
+
+
+class GpuMemory:
+    """Peak memory in use on a GPU over a `with` block, above its level at the start.
+
+    The card's and not the process's: in a container NVML may not know the process. The device's lock
+    keeps other runs of ours away, and others are a caveat. `bytes` is null where NVML does not say.
+    """
+
+    what = "peak memory in use on the GPU above its level before the engine was opened, looked at 20 times a second"
+
+    def __init__(self, gpu: Gpu) -> None:
+        self._used = gpu.used_bytes
+        self._levels = _Sampler(self._used, MEMORY_PERIOD_S)
+
+    def __enter__(self) -> Self:
+        self.bytes: int | None = None
+        self._levels.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bytes is None:
+            self.end()
+
+    def end(self) -> None:
+        """End before the block does."""
+        self._levels.stop()
+        if rows := self._levels.rows:
+            self.bytes = max(*rows, self._used() or 0) - rows[0]
 
 
 class _GpuWatch:

@@ -38,6 +38,9 @@ class FakeGpu:
     def pids(self) -> list[int] | None:
         return None
 
+    def used_bytes(self) -> int | None:
+        return None
+
     def energy_mj(self) -> int | None:
         return self.millijoules
 

@@ -56,6 +56,7 @@ class Driver:
                 SimpleNamespace(pid=7),
                 SimpleNamespace(pid=9),
             ],
+            "nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(total=80 << 30, free=70 << 30, used=10 << 30),
             "nvmlDeviceGetTotalEnergyConsumption": lambda _: 123_456,
         }
         return answers[name](*args)
@@ -90,6 +91,7 @@ def test_readings_are_in_the_units_the_fields_name() -> None:
     assert gpu is not None
     assert gpu.state() == State(1980, 2619, 345.6, 61, ("HwThermalSlowdown", "SwPowerCap"))
     assert gpu.pids() == [7, 9]
+    assert gpu.used_bytes() == 10 << 30
     assert gpu.energy_mj() == 123_456
 
 
@@ -107,6 +109,7 @@ def test_what_is_refused_midway_is_none(driver: Driver, code: int) -> None:
     driver.refused = dict.fromkeys((name for name in dir(pynvml) if name.startswith("nvmlDeviceGet")), code)
     assert gpu.state() == State()
     assert gpu.pids() is None
+    assert gpu.used_bytes() is None
 
 
 @pytest.mark.parametrize("code", [pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED])

@@ -13,7 +13,7 @@ import pytest
 
 from bench import kernel, watch
 from bench.nvml import State
-from bench.watch import MachineWatch, PeakMemory, merge
+from bench.watch import GpuMemory, MachineWatch, PeakMemory, merge
 from bobrt.speed import Watch
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class FakeGpu:
 
     def __init__(self, looks: list[State], pids: list[list[int] | None] | None = None) -> None:
         self.looks, self._pids, self.seen = looks, pids or [[os.getpid()]], 0
+        self.memory: list[int | None] = [None]
 
     def state(self) -> State:
         self.seen += 1
@@ -64,6 +65,9 @@ class FakeGpu:
 
     def pids(self) -> list[int] | None:
         return self._pids.pop(0) if len(self._pids) > 1 else self._pids[0]
+
+    def used_bytes(self) -> int | None:
+        return self.memory.pop(0) if len(self.memory) > 1 else self.memory[0]
 
     def energy_mj(self) -> int | None:
         return None
@@ -340,5 +344,25 @@ def test_peak_memory_is_null_where_the_kernel_cannot_say(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Path, "write_text", refuse)
     with PeakMemory() as memory:
+        pass
+    assert memory.bytes is None
+
+
+def test_a_gpus_memory_is_its_peak_above_the_level_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others hold before the block is not the engine's; what was freed within it is."""
+    monkeypatch.setattr(watch, "MEMORY_PERIOD_S", 0.001)
+    gpu = FakeGpu([State()])
+    gpu.memory = [500 * MB, 900 * MB, 1700 * MB, 800 * MB]
+    with GpuMemory(gpu) as memory:
+        until(lambda: len(gpu.memory) == 1)
+        memory.end()
+        gpu.memory = [4000 * MB]
+    assert memory.bytes == 1200 * MB
+    assert "GPU" in memory.what
+
+
+def test_a_gpus_memory_is_null_where_nvml_does_not_say() -> None:
+    """A gap, never an estimate."""
+    with GpuMemory(FakeGpu([State()])) as memory:
         pass
     assert memory.bytes is None
