@@ -35,7 +35,10 @@ def backbones() -> list[Entry]:
             "alias": ", ".join(aliases.get(b.name, [])),
             "family": b.family,
             "params_m": b.params_m,
+            "px": b.input.size if b.input else None,
             "pretraining": b.pretraining,
+            "data": b.data,
+            "data_m": b.data_m,
             "licence": b.licence,
         }
         for b in BACKBONES.all().values()

@@ -132,7 +132,7 @@ class Backbone(Frozen, frozen=True, kw_only=True):
     """What the published weights expect; null where timm alone knows."""
     weights: WeightsFile | None = None
     """Where the published weights are, if not where timm looks."""
-    args: dict[str, bool | int | float | str] = {}
+    args: dict[str, Json] = {}
     """Extra arguments of `timm.create_model`."""
     note: str = ""
 
@@ -214,6 +214,11 @@ class FileCard(Frozen, frozen=True, kw_only=True):
     precision: Precision = Precision.FP32
     placement: Placement = Placement.NONE
     batch: Batch = "dynamic"
+    islands: list[str] = []
+    """Nodes left in fp32 in a 16-bit file: their values on calibration images are beyond fp16, or TensorRT
+    has no such operator in bf16."""
+    kept: list[str] = []
+    """Blocks left out of int8 or fp8 so that the drop on validation stays within its goal."""
 
 
 class EngineSpec(Frozen, frozen=True, kw_only=True):
@@ -226,6 +231,12 @@ class EngineSpec(Frozen, frozen=True, kw_only=True):
     """`"8.6"`, or `"current"` for the GPU at hand."""
     device: str = ""
     """`system.id` of the machine an engine for `current` is built on and for."""
+    cuda: str | None = None
+    """CUDA's version there."""
+    profiles: tuple[tuple[int, int, int], ...] = ((1, 8, 256),)
+    """Of a free batch axis: smallest, best and largest batch of each optimization profile."""
+    level: int = 3
+    """How long the builder looks for better kernels, 0 to 5."""
 
 
 class Cell(Frozen, frozen=True, kw_only=True):

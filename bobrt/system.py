@@ -17,8 +17,8 @@ from bobrt.result import System
 from bobrt.spec import digest
 
 _CPUINFO = Path("/proc/cpuinfo")
-_KERNELS = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16"}
-_KERNELS |= {"asimddp", "asimdhp", "bf16", "i8mm", "sve"}
+_KERNELS = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni"}
+_KERNELS |= {"amx_int8", "amx_bf16", "asimddp", "asimdhp", "bf16", "i8mm", "sve"}
 
 
 @cache

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import msgspec
 import timm
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from timm.data import resolve_model_data_config
 from timm.models import group_parameters
@@ -21,12 +20,14 @@ from torch import Tensor, nn
 from bobrt import __version__
 from bobrt.errors import MachineError, UsageError
 from bobrt.spec import Backbone, FileCard, Protocol, Transform
+from train import architectures, layouts, weights  # noqa: F401 - the first registers ours with timm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from bobrt.spec import TaskCard
+    from train.weights import State
 
 
 class Model(nn.Module):  # type: ignore[misc]  # torch is too heavy to check ours against
@@ -94,8 +95,8 @@ def build(
         backbone: The catalogue entry.
         classes: Width of the new head; 0 for none.
         size: Side of the input in pixels, or None for the checkpoint's own.
-        pretrained: Load the published weights through timm.
-        own_head: Keep the classifier the backbone was published with.
+        pretrained: Load the published weights, if they are timm's; `layouts.load` loads the others.
+        own_head: Keep the classifier the backbone was published with; weights from elsewhere have none.
 
     Raises:
         UsageError: timm refuses the arguments or the size.
@@ -105,10 +106,17 @@ def build(
     config = timm.get_pretrained_cfg(backbone.timm)
     fixed = config is not None and config.fixed_input_size
     sized = {"img_size": size} if fixed and size else {}
-    width = {} if own_head else {"num_classes": 0}
+    # timm would give weights from elsewhere a classifier that nobody trained, and weights of its own.
+    at_timm = backbone.weights is None
+    width = {} if own_head and at_timm else {"num_classes": 0}
     try:
         trunk = timm.create_model(
-            backbone.timm, pretrained=pretrained, exportable=True, **backbone.args, **sized, **width
+            backbone.timm,
+            pretrained=pretrained and at_timm,
+            exportable=True,
+            **backbone.args,
+            **sized,
+            **width,
         )
     except (OSError, ConnectionError) as error:
         raise MachineError(
@@ -117,15 +125,17 @@ def build(
         ) from error
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise UsageError(f"timm cannot build {backbone.name} at {size or 'its own'} px: {error}") from error
-    normalise = resolve_model_data_config(trunk)
+    mean, std = _normalisation(backbone, trunk)
     head = nn.Linear(trunk.head_hidden_size or trunk.num_features, classes) if classes else None
-    return Model(trunk, head, normalise["mean"], normalise["std"])
+    return Model(trunk, head, mean, std)
 
 
 def transform_of(backbone: Backbone, card: TaskCard | None) -> Transform:
     """Return the task's preprocessing, or the checkpoint's own where the task leaves it open."""
     if card and card.transform:
         return card.transform
+    if own := backbone.input:
+        return Transform(size=own.size, crop_pct=own.crop_pct, interpolation=own.interpolation)
     config = timm.get_pretrained_cfg(backbone.timm)
     if config is None:
         raise UsageError(f"timm publishes no input size for {backbone.name}")
@@ -134,6 +144,14 @@ def transform_of(backbone: Backbone, card: TaskCard | None) -> Transform:
         crop_pct=config.crop_pct,
         interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
     )
+
+
+def _normalisation(backbone: Backbone, trunk: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation the checkpoint was trained with: the entry's, else timm's."""
+    if backbone.input:
+        return backbone.input.mean, backbone.input.std
+    config = resolve_model_data_config(trunk)
+    return config["mean"], config["std"]
 
 
 def card_of(  # noqa: PLR0913, PLR0917 - one argument per field the caller decides
@@ -175,78 +193,48 @@ def load(path: Path) -> tuple[Model, FileCard]:
         raise UsageError(f"checkpoint {path} has no bobrt header", f"pass it as --weights {path}")
     own_head = card.protocol is Protocol.PUBLISHED
     model = build(card.backbone, classes=len(card.labels), size=card.transform.size, own_head=own_head)
-    load_strictly(model, state, path)
+    weights.load_strictly(model, state, path)
     return model.eval(), card
 
 
-def read_checkpoint(path: Path) -> tuple[FileCard | None, dict[str, Tensor]]:
+def read_checkpoint(path: Path) -> tuple[FileCard | None, State]:
     """Return a checkpoint's card (None if the file is not ours) and its state dict.
 
-    Reads safetensors, and PyTorch files with `weights_only`, so that nothing in them is run.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                header = (file.metadata() or {}).get("bobrt")
-                card = msgspec.json.decode(header, type=FileCard) if header else None
-                return card, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UsageError(f"checkpoint {path} does not exist") from None
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, msgspec.DecodeError) as error:
-        raise UsageError(f"checkpoint {path} is damaged or truncated: {_first_line(error)}") from error
-    except Exception as error:
-        # torch.load raises UnpicklingError, KeyError and others on files that are not checkpoints.
-        raise UsageError(f"checkpoint {path} cannot be read: {_first_line(error)}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UsageError(f"checkpoint {path} is not a state dict")
-    return None, state
-
-
-def load_strictly(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Load a state dict with no key missing, extra or of another shape.
-
     Raises:
-        UsageError: Names the first keys that do not fit.
+        UsageError: The file is damaged, or holds no state dict.
 
     """
-    wanted = module.state_dict()
-    missing = sorted(wanted.keys() - state.keys())
-    extra = sorted(state.keys() - wanted.keys())
-    shapes = [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in sorted(wanted.keys() & state.keys())
-        if state[name].shape != wanted[name].shape
-    ]
-    if missing or extra or shapes:
-        parts = [
-            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"  # noqa: PLR2004
-            for what, names in (("missing", missing), ("extra", extra), ("of another shape", shapes))
-            if names
-        ]
-        raise UsageError(f"checkpoint {path} does not fit: keys {'; '.join(parts)}")
-    module.load_state_dict(state)
+    content, header = weights.contents(path)
+    if header:
+        try:
+            return msgspec.json.decode(header, type=FileCard), content
+        except msgspec.DecodeError as error:
+            raise UsageError(f"checkpoint {path} is damaged or truncated: {error}") from error
+    inside = "state_dict" if isinstance(content, dict) and "state_dict" in content else ""
+    return None, weights.state_in(content, path, inside)
 
 
-def load_local(model: Model, path: Path) -> None:
-    """Load a backbone's weights from a user's file: timm's keys, or one of our checkpoints.
+def load_local(model: Model, backbone: Backbone, path: Path) -> None:
+    """Load a backbone's weights from a user's file: timm's keys, the publisher's, or one of our checkpoints.
 
     The file's classifier is left out when the model has none; everything else must fit.
+
+    Raises:
+        UsageError: The file is damaged, or its keys do not fit.
+
     """
     card, state = read_checkpoint(path)
+    trunk = model.backbone
+    if card is None and backbone.weights and not trunk.state_dict().keys() <= state.keys():
+        layouts.load(trunk, backbone, path)
+        return
     if card is not None:
         state = {
             name.removeprefix("backbone."): v for name, v in state.items() if name.startswith("backbone.")
         }
-    if not model.backbone.num_classes:
-        names = model.backbone.pretrained_cfg.get("classifier") or ()
+    if not trunk.num_classes:
+        names = trunk.pretrained_cfg.get("classifier") or ()
         heads = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
-        state = (
-            {name: value for name, value in state.items() if not name.startswith(heads)} if heads else state
-        )
-    load_strictly(model.backbone, state, path)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        # An empty tuple would be a prefix of nothing, as it should be.
+        state = {name: value for name, value in state.items() if not name.startswith(heads)}
+    weights.load_strictly(trunk, state, path)

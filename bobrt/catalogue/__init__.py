@@ -18,7 +18,7 @@ from bobrt.spec import Backbone, Frozen, TaskCard
 
 
 class _BackboneTable(Frozen, frozen=True, kw_only=True):
-    aliases: dict[str, str]
+    aliases: dict[str, str] = {}
     backbone: list[Backbone]
 
 
@@ -30,12 +30,14 @@ def _read(name: str) -> dict[str, object]:
     return tomllib.loads(resources.files(__name__).joinpath(name).read_text(encoding="utf-8"))
 
 
-_table = msgspec.convert(_read("backbones.toml"), type=_BackboneTable)
+_timm, _elsewhere = (
+    msgspec.convert(_read(name), type=_BackboneTable) for name in ("backbones.toml", "elsewhere.toml")
+)
 
-ALIASES = _table.aliases
+ALIASES = _timm.aliases
 """A family's word, and the default member it stands for."""
 
-BACKBONES = Registry("backbone", {b.name: b for b in _table.backbone}, Backbone)
+BACKBONES = Registry("backbone", {b.name: b for b in [*_timm.backbone, *_elsewhere.backbone]}, Backbone)
 
 TASKS = Registry(
     "task", {card.name: card for card in msgspec.convert(_read("tasks.toml"), type=_TaskTable).task}, TaskCard
@@ -60,9 +62,12 @@ def backbone(name: str, where: str = "") -> Backbone:
     entries = BACKBONES.all()
     near = unknown("backbone", name, [*entries, *ALIASES], where)
     if version("timm") is None:
-        if near.hint.startswith("did you mean"):
-            raise near
-        raise MachineError(f"{near.message}, and timm is not here to ask", "pip install 'bobrt[train]'")
+        if unknown("backbone", name, ALIASES).hint.startswith("did you mean"):
+            raise near  # a family's word, misspelt; of an id only timm knows whether it is one
+        install, meant = "pip install 'bobrt[train]'", near.hint.startswith("did you mean")
+        raise MachineError(
+            f"{near.message}, and timm is not here to ask", f"{install} ({near.hint})" if meant else install
+        )
     if name in _timm_names():
         exact = _tagged(name)
         return Backbone(name=exact, timm=exact, family=exact.split(".")[0].split("_")[0])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from support import Ran
 
 KEYS = {
-    "backbones": {"name", "alias", "family", "params_m", "pretraining", "licence"},
+    "backbones": {*("name", "alias", "family", "params_m", "px", "pretraining", "data", "data_m", "licence")},
     "tasks": {"name", "kind", "metric", "classes", "train", "validation", "test", "licence"},
     "runtimes": {"name", "opens", "precisions", "here", "note"},
     "precisions": {"name", "meaning", "runtimes"},
@@ -34,9 +34,9 @@ def test_everything_that_is_listable_is_listed() -> None:
 
 
 @pytest.mark.parametrize("what", sorted(KEYS))
-def test_a_list_is_strict_json_for_programs(bobrt: Callable[..., Ran], what: str) -> None:
+def test_a_list_is_strict_json_for_programs(here: Callable[..., Ran], what: str) -> None:
     """One versioned document, every entry of one shape; keys may be added, never taken away."""
-    ran = bobrt("list", what, "--json")
+    ran = here("list", what, "--json")
     assert (ran.code, ran.err) == (ExitCode.OK, "")
     said = json.loads(ran.out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
     assert set(said) == {"schema", what}
@@ -49,9 +49,9 @@ def test_a_list_is_strict_json_for_programs(bobrt: Callable[..., Ran], what: str
 
 
 @pytest.mark.parametrize("what", sorted(KEYS))
-def test_a_list_is_a_table_for_people(bobrt: Callable[..., Ran], what: str) -> None:
+def test_a_list_is_a_table_for_people(here: Callable[..., Ran], what: str) -> None:
     """Piped it is plain text: a header, and a line that starts with each name."""
-    ran = bobrt("list", what)
+    ran = here("list", what)
     assert (ran.code, ran.err) == (ExitCode.OK, "")
     header, *lines = ran.out.splitlines()
     assert header.split()[0] == "name"
@@ -76,6 +76,6 @@ def test_the_vocabulary_is_listed_whole() -> None:
     assert "torch" not in takers["int8"]
 
 
-def test_without_a_word_the_backbones_are_listed(bobrt: Callable[..., Ran]) -> None:
+def test_without_a_word_the_backbones_are_listed(here: Callable[..., Ran]) -> None:
     """`bobrt list` is what most people want."""
-    assert bobrt("list").out == bobrt("list", "backbones").out
+    assert here("list").out == here("list", "backbones").out

@@ -5,20 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import publishers
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from website import Site, serve
 
 from bobrt import __version__
 from bobrt.catalogue import backbone
 from bobrt.errors import UsageError
 from bobrt.paths import sha256_of
-from bobrt.spec import FileCard, Precision, Protocol, Transform
-from train import model
+from bobrt.spec import Backbone, FileCard, Input, Precision, Protocol, Transform, WeightsFile
+from train import fetch, model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from bobrt.artifacts import Artifact, Target, Workshop
@@ -127,3 +129,94 @@ def test_truncated_weights_end_a_command_in_one_line(
     assert f"error: checkpoint {half} is damaged or truncated" in done.err
     assert "Traceback" not in done.err
     assert done.out == ""
+
+
+MOCO = Input(size=32, crop_pct=1.0, interpolation="bilinear", mean=(0.2, 0.3, 0.4), std=(0.5, 0.25, 0.125))
+
+
+@pytest.fixture
+def published_moco(tmp_path: Path) -> Iterator[tuple[Site, torch.nn.Module]]:
+    """MoCo v3's ViT-S in small on its publisher's server, and its encoder."""
+    torch.manual_seed(1)
+    moco = publishers.stirred(publishers.Moco(publishers.MocoVit, "head", 3))
+    torch.save(publishers.moco_file(moco, "vit_small"), tmp_path / "vit-s.pth.tar")
+    moco.base_encoder.head = torch.nn.Identity()
+    with serve({"/moco/vit-s.pth.tar": (tmp_path / "vit-s.pth.tar").read_bytes()}) as site:
+        yield site, moco.base_encoder
+
+
+def elsewhere(site: Site, **changes: Any) -> Backbone:
+    """Return an entry whose weights are on that server."""
+    weights = WeightsFile(layout="moco-v3-vit-small", url=f"{site.address}/moco/vit-s.pth.tar", **changes)
+    args: dict[str, bool | int | float | str] = {"embed_dim": 48, "depth": 2, "num_heads": 12}
+    return Backbone(
+        name="moco", timm="vit_small_patch16_224", family="vit", args=args, input=MOCO, weights=weights
+    )
+
+
+@torch.inference_mode()
+def test_weights_from_elsewhere_become_a_checkpoint_that_says_where_it_is_from(
+    shop: Workshop, wanted: Callable[..., Target], published_moco: tuple[Site, torch.nn.Module]
+) -> None:
+    """It answers as the publisher's model does; card and manifest carry the digest that the download told."""
+    site, encoder = published_moco
+    made = shop.make(published(wanted, backbone=elsewhere(site), weights="pretrained"))
+    net, card = model.load(made.path)
+    images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    mean, std = torch.tensor(MOCO.mean), torch.tensor(MOCO.std)
+
+    (features,) = net(images)
+
+    want = encoder(((images / 255 - mean) / std).permute(0, 3, 1, 2))
+    torch.testing.assert_close(features, want, rtol=1e-3, atol=1e-4)
+    file = fetch.place_of(f"{site.address}/moco/vit-s.pth.tar", shop.cache / "weights")
+    assert card.backbone.weights == WeightsFile(
+        layout="moco-v3-vit-small", url=f"{site.address}/moco/vit-s.pth.tar", sha256=sha256_of(file)
+    )
+    assert card.transform == Transform(size=32, interpolation="bilinear")
+    told = made.manifest.detail["weights"]
+    assert (told["revision"], told["sha256"], told["bytes"]) == (None, sha256_of(file), file.stat().st_size)
+    assert told["keys"]["expected"] == told["keys"]["loaded"] == len(net.backbone.state_dict())
+    assert set(told["keys"]["left_out"]) == {
+        "module.momentum_encoder.*", "module.predictor.*", "module.base_encoder.head.*"
+    }  # fmt: skip
+
+
+def test_a_publisher_s_file_is_fetched_once_for_every_task_and_seed(
+    shop: Workshop, wanted: Callable[..., Target], published_moco: tuple[Site, torch.nn.Module]
+) -> None:
+    """Fine-tuning starts from the same file; what the publisher never trained is not trained either."""
+    site, encoder = published_moco
+    shop.make(published(wanted, backbone=elsewhere(site), weights="pretrained"))
+    asked = len(site.heard)
+
+    tuned, card = model.load(shop.make(wanted(backbone=elsewhere(site), weights="pretrained")).path)
+
+    assert len(site.heard) == asked
+    assert (card.task, len(card.labels)) == ("digits", 10)
+    state = tuned.backbone.state_dict()
+    assert torch.equal(state["pos_embed"], encoder.pos_embed)
+    assert not torch.equal(state["norm.weight"], encoder.norm.weight)
+
+
+def test_a_file_that_is_not_the_entry_s_makes_no_checkpoint(
+    shop: Workshop, wanted: Callable[..., Target], published_moco: tuple[Site, torch.nn.Module]
+) -> None:
+    """The digest in an entry is the file's name: another file is not taken."""
+    entry = elsewhere(published_moco[0], sha256="0" * 64)
+    with pytest.raises(UsageError, match="not 000000000000"):
+        shop.make(published(wanted, backbone=entry, weights="pretrained"))
+
+
+def test_random_weights_need_no_publisher_and_have_no_classifier(
+    shop: Workshop, wanted: Callable[..., Target]
+) -> None:
+    """The architecture of an entry from elsewhere, untrained: nothing is fetched."""
+    site = Site({})
+    site.address = "http://127.0.0.1:9"
+    made = shop.make(published(wanted, backbone=elsewhere(site)))
+    net, card = model.load(made.path)
+
+    assert card.backbone == elsewhere(site)
+    assert net.outputs == ["features"]
+    assert "weights" not in made.manifest.detail

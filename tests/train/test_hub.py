@@ -1,51 +1,53 @@
-"""Published weights: asked for in time, and from the hub's own cache without asking."""
+"""timm's published weights: asked for in time, fetched from the hub, and from its cache without asking."""
 
 from __future__ import annotations
 
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import TYPE_CHECKING
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
-from support import Workspace
+from safetensors.torch import load, save
+from support import Ran, Workspace
+from website import COMMIT, Site, hub_files, serve
 
-from bobrt.catalogue import backbone
+from bobrt.catalogue import BACKBONES, backbone
 from engines.ort_cpu import OrtCpuRunner
 from train import model
+from train.fetch import TIMM_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REPO = "timm/test_resnet.r160_in1k"
 
 
-@contextmanager
-def hub(status: int) -> Iterator[tuple[str, list[str]]]:
-    """Serve a hub on the loopback that gives every request one answer; yield address and requests."""
-    heard: list[str] = []
+@pytest.fixture(scope="module")
+def weights() -> bytes:
+    """Random ones, as timm saves them."""
+    net = model.build(backbone("test_resnet"), classes=0, size=160, own_head=True)
+    content: bytes = save(net.backbone.state_dict(), metadata={"format": "pt"})
+    return content
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            heard.append(self.path)
-            self.send_response(status)
-            self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
+@pytest.fixture
+def site(weights: bytes) -> Iterator[Site]:
+    with serve(hub_files(REPO, {"config.json": b"{}", "model.safetensors": weights})) as site:
+        yield site
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", heard
-        finally:
-            server.shutdown()
-            thread.join()
+
+@pytest.fixture
+def space(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "cache", tmp_path / "results")
+
+
+def export(space: Workspace, site: Site, **more: str) -> Ran:
+    """Export `test_resnet` with the loopback for a hub and a cache of huggingface's own."""
+    home = str(space.cache.parent / "home")
+    return space.bobrt("export", "test_resnet", env={"HF_ENDPOINT": site.address, "HF_HOME": home, **more})
 
 
 @pytest.mark.parametrize(
@@ -53,17 +55,15 @@ def hub(status: int) -> Iterator[tuple[str, list[str]]]:
     [(404, 2, "the hub has no weights for test_resnet"), (503, 3, "the hub cannot serve test_resnet")],
 )
 def test_a_hub_that_has_no_weights_ends_in_one_line(
-    tmp_path: Path, status: int, code: int, message: str
+    site: Site, space: Workspace, status: int, code: int, message: str
 ) -> None:
     """What it answers is named, and the hint is the way without it; a missing model is the user's to fix."""
-    space = Workspace(tmp_path / "cache", tmp_path / "results")
-    with hub(status) as (address, heard):
-        done = space.bobrt("export", "test_resnet", env={"HF_ENDPOINT": address, "HF_HOME": str(tmp_path)})
+    site.status = status
+    done = export(space, site)
 
     assert done.code == code
-    assert heard
-    assert heard[0].startswith("/timm/test_resnet.r160_in1k/")
-    assert f"error: {message}: {address}{heard[0]} answered {status}" in done.err
+    assert site.heard[0].path.startswith(f"/{REPO}/")
+    assert f"error: {message}: {site.address}{site.heard[0].path} answered {status}" in done.err
     assert "hint: bobrt export test_resnet --weights random" in done.err
     assert done.out == ""
 
@@ -75,33 +75,55 @@ def test_a_hub_that_has_no_weights_ends_in_one_line(
         ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "the hub cannot be reached for the weights of test_resnet"),
     ],
 )
-def test_without_a_hub_the_way_out_is_named(tmp_path: Path, env: dict[str, str], message: str) -> None:
+def test_without_a_hub_the_way_out_is_named(
+    site: Site, space: Workspace, env: dict[str, str], message: str
+) -> None:
     """Switched off or out of reach: exit code 3, and the command that needs no hub."""
-    space = Workspace(tmp_path / "cache", tmp_path / "results")
-
-    done = space.bobrt("export", "test_resnet", env={**env, "HF_HOME": str(tmp_path)})
+    done = export(space, site, **env)
 
     assert done.code == 3
     assert message in done.err
     assert "--weights random, or --weights PATH" in done.err
 
 
-def test_weights_in_the_hub_s_cache_are_used_with_no_hub(tmp_path: Path, photos: torch.Tensor) -> None:
-    """What was fetched once is exported offline: the file answers as the cached weights do."""
-    net = model.build(backbone("test_resnet"), classes=0, size=160, own_head=True).eval()
-    repository = tmp_path / "hub" / "models--timm--test_resnet.r160_in1k"
-    snapshot = repository / "snapshots" / COMMIT
-    snapshot.mkdir(parents=True)
-    save_file(net.backbone.state_dict(), snapshot / "model.safetensors")
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(COMMIT)
-    space = Workspace(tmp_path / "cache", tmp_path / "results")
-
-    done = space.bobrt("export", "test_resnet", env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)})
+def test_weights_come_from_the_hub_and_the_next_time_from_its_cache(
+    site: Site, space: Workspace, weights: bytes, photos: torch.Tensor
+) -> None:
+    """The file answers as those weights do, and the checkpoint says which file of which commit they were."""
+    done = export(space, site)
 
     assert done.code == 0, done.err
-    images = photos.repeat(1, 5, 5, 1).numpy()
+    net = model.build(backbone("test_resnet"), classes=0, size=160, own_head=True).eval()
+    net.backbone.load_state_dict(load(weights))
+    images = photos.repeat(1, 5, 5, 1)
     with OrtCpuRunner(next(space.cache.glob("onnx/*/model.onnx")), 1) as runner, torch.inference_mode():
-        got = runner.infer({"images": images})["logits"]
-        want = net(torch.from_numpy(images))[1].numpy()
+        got, want = runner.infer({"images": images.numpy()})["logits"], net(images)[1].numpy()
     np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max())
+    assert told(space) == {
+        "repo": REPO,
+        "file": "model.safetensors",
+        "revision": COMMIT,
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "bytes": len(weights),
+    }
+
+    again = Workspace(space.cache.with_name("another"), space.results)
+    assert export(again, site, HF_HUB_OFFLINE="1").code == 0
+    assert told(again) == told(space)
+
+
+def told(space: Workspace) -> dict[str, Any]:
+    """Return what the manifest of the one checkpoint says of its weights."""
+    (manifest,) = space.cache.glob("checkpoint/*/manifest.json")
+    found: dict[str, Any] = json.loads(manifest.read_text())["detail"]["weights"]
+    return found
+
+
+def test_the_hub_is_asked_for_the_repository_that_timm_loads_from() -> None:
+    """Before timm is imported the address is guessed from its id: for every entry it is the right one."""
+    timm = pytest.importorskip("timm")
+    for entry in BACKBONES.all().values():
+        if entry.pretraining and entry.weights is None:
+            config = timm.get_pretrained_cfg(entry.timm)
+            assert config.hf_hub_id == f"timm/{entry.timm}"
+            assert config.hf_hub_filename in {None, *TIMM_FILES}

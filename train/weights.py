@@ -1,0 +1,106 @@
+"""Weights files: read without running anything in them, and taken over only if every key fits."""
+
+from __future__ import annotations
+
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from bobrt.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+State = dict[str, Tensor]
+"""A state dict: parameters and buffers by name."""
+
+
+def contents(path: Path) -> tuple[Any, str | None]:
+    """Return what a weights file holds, and the header that bobrt wrote into it, if it did.
+
+    Reads safetensors, and PyTorch files with `weights_only`: tensors and plain containers, never code.
+    TorchScript archives are refused for the same reason.
+
+    Raises:
+        UsageError: There is no such file, or it is damaged, truncated or no weights file.
+
+    """
+    if _is_torchscript(path):
+        raise UsageError(f"checkpoint {path} is TorchScript, which is code", "pass a file of weights")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                header = (file.metadata() or {}).get("bobrt")
+                return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 - not a dict
+        return torch.load(path, map_location="cpu", weights_only=True), None
+    except FileNotFoundError:
+        raise UsageError(f"checkpoint {path} does not exist") from None
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        if "TorchScript" in str(error):
+            raise UsageError(
+                f"checkpoint {path} is TorchScript, which is code", "pass a file of weights"
+            ) from error
+        raise UsageError(f"checkpoint {path} is damaged or truncated: {_first_line(error)}") from error
+    except Exception as error:
+        # torch.load raises UnpicklingError, KeyError and others on files that are not checkpoints.
+        raise UsageError(f"checkpoint {path} cannot be read: {_first_line(error)}") from error
+
+
+def state_in(content: object, path: Path, inside: str = "") -> State:
+    """Return the state dict in what a file holds, or under the key `inside` of it.
+
+    Raises:
+        UsageError: What is there is not names and tensors.
+
+    """
+    found = content.get(inside) if inside and isinstance(content, dict) else content
+    if isinstance(found, dict) and found and all(isinstance(value, Tensor) for value in found.values()):
+        return found
+    raise UsageError(f"checkpoint {path} is not a state dict{f' under {inside!r}' if inside else ''}")
+
+
+def load_strictly(module: nn.Module, state: State, path: Path) -> None:
+    """Load a state dict with no key missing, extra or of another shape.
+
+    Raises:
+        UsageError: Names the first keys that do not fit.
+
+    """
+    wanted = module.state_dict()
+    shapes = [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}"
+        for name in sorted(wanted.keys() & state.keys())
+        if state[name].shape != wanted[name].shape
+    ]
+    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    require_fit(path, {"missing": missing, "extra": extra, "of another shape": shapes})
+    module.load_state_dict(state)
+
+
+def require_fit(path: Path, odd: Mapping[str, Sequence[str]]) -> None:
+    """Raise `UsageError` with the first of the keys that are odd, by what is odd about them, if any are."""
+    parts = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"  # noqa: PLR2004
+        for what, names in odd.items()
+        if names
+    ]
+    if parts:
+        raise UsageError(f"checkpoint {path} does not fit: keys {'; '.join(parts)}")
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Tell a TorchScript archive as torch does: by its constants."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
