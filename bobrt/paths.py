@@ -20,8 +20,10 @@ CPU = "cpu"
 """The lock every heavy stage of every run on this machine takes in turn."""
 
 
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file's bytes, in hex."""
+def sha256_of(path: Path, *more: Path) -> str:
+    """Return the sha256 of a file's bytes, in hex; of several files, that of their digests in order."""
+    if more:
+        return hashlib.sha256("".join(map(sha256_of, (path, *more))).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

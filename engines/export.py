@@ -7,6 +7,7 @@ second time through a twin in which those parameters are drawn at random.
 
 from __future__ import annotations
 
+import ast
 import copy
 import tempfile
 import warnings
@@ -24,17 +25,21 @@ from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
 from bobrt.spec import Batch, FileCard, Frozen
 from bobrt.system import cores
-from engines import macs, onnx_file, parity
+from engines import macs, onnx_file, parity, rewrites
 from engines.ort_cpu import OrtCpuRunner
 from engines.runner import IMAGES, answers
 from train import model
 
 if TYPE_CHECKING:
     import numpy as np
+    import onnx
     from numpy.typing import NDArray
 
 OPSET = 20
 """LayerNormalization and Gelu are single ops; Attention, which TensorRT may not decompose, is not yet one."""
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+"""Where torch's exporter writes the modules a node is in, outermost first, as a Python list."""
 
 PROOF_IMAGES = 16
 UNMOVED = 1e-4
@@ -81,7 +86,7 @@ def export(net: model.Model, card: FileCard, path: Path) -> None:
     size = card.transform.size
     fixed = None if card.batch == "dynamic" else card.batch
     example = torch.zeros(fixed or 2, size, size, 3, dtype=torch.uint8)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), rewrites.fold_by_convolution():
         # torch's exporter warns about its own internals; what is wrong with the file, the proof finds.
         warnings.simplefilter("ignore")
         program: Any = torch.onnx.export(
@@ -94,7 +99,18 @@ def export(net: model.Model, card: FileCard, path: Path) -> None:
             dynamo=True,
             verbose=False,
         )
-    onnx_file.save(program.model_proto, card, path)
+    graph = program.model_proto
+    rewrites.keep_pads_apart(graph)
+    name_by_module(graph)
+    onnx_file.save(graph, card, path)
+
+
+def name_by_module(model_proto: onnx.ModelProto) -> None:
+    """Call each node by the module it comes from: `backbone.blocks.3.mlp.fc1/MatMul_9`."""
+    for number, node in enumerate(model_proto.graph.node):
+        told = {entry.key: entry.value for entry in node.metadata_props}.get(_SCOPES, "[]")
+        modules = ["", *ast.literal_eval(told)[:-1]]  # the last is the operation
+        node.name = f"{modules[-1]}/{node.op_type}_{number}".removeprefix("/")
 
 
 def moved_twin(net: model.Model, images: NDArray[np.uint8]) -> model.Model | None:
@@ -148,7 +164,13 @@ def prove(
     want = {name: out.numpy() for name, out in zip(net.outputs, outputs, strict=True)}
     with OrtCpuRunner(path, cores()) as runner:
         got = answers(runner, images, len(images))
-    return parity.require_fp32(got, want, path.name, moving=moving)
+
+    def exact() -> dict[str, NDArray[np.float64]]:
+        with torch.inference_mode():
+            outputs = copy.deepcopy(net).double()(torch.from_numpy(images))
+        return {name: out.numpy() for name, out in zip(net.outputs, outputs, strict=True)}
+
+    return parity.require_fp32(got, want, path.name, moving=moving, exact=exact)
 
 
 def proof_images(card: FileCard) -> NDArray[np.uint8]:

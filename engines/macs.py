@@ -34,8 +34,7 @@ def shares(model: onnx.ModelProto) -> dict[str, float]:
     A node counts as int8 or fp8 only if all its data inputs come from DequantizeLinear, the
     way a runtime decides it.
     """
-    inferred = onnx.shape_inference.infer_shapes(_with_batch_one(model), data_prop=True)
-    shapes, types = _tensors(inferred.graph)
+    inferred, shapes, types = _inferred(model)
     makers = {output: node for node in inferred.graph.node for output in node.output}
     total: Counter[Precision] = Counter()
     for node in inferred.graph.node:
@@ -44,6 +43,19 @@ def shares(model: onnx.ModelProto) -> dict[str, float]:
             total[_precision(node, makers, types)] += macs
     everything = sum(total.values())
     return {str(precision): macs / everything for precision, macs in total.items()} if everything else {}
+
+
+def by_node(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the multiply-adds of one image in each node that has any, by TensorRT's name for the node."""
+    inferred, shapes, _ = _inferred(model)
+    nodes = {node.name or f"node_of_{node.output[0]}": _macs(node, shapes) for node in inferred.graph.node}
+    return {name: macs for name, macs in nodes.items() if macs}
+
+
+def _inferred(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, list[int]], dict[str, int]]:
+    """Return the model for one image, and the shape and the type of each of its tensors."""
+    inferred = onnx.shape_inference.infer_shapes(_with_batch_one(model), data_prop=True)
+    return inferred, *_tensors(inferred.graph)
 
 
 def _with_batch_one(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from bobrt.artifacts import Artifact, Manifest
-from bobrt.errors import UsageError
+from bobrt.errors import BobrtError, UsageError
 from bobrt.paths import sha256_of
 from bobrt.spec import Backbone, FileCard, Precision, Protocol, Transform
 from engines import macs
@@ -18,10 +18,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+LIMIT = 2**31 - 2**20
+"""Bytes of weights in one ONNX file: protobuf's 2 GB, with room for the graph."""
+
+
 def load(path: Path) -> onnx.ModelProto:
     """Return the model; raise `UsageError` naming the file if it is not a whole one."""
+    return _read(path, weights=True)
+
+
+def _read(path: Path, *, weights: bool) -> onnx.ModelProto:
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=weights)
     except FileNotFoundError as error:
         raise UsageError(f"ONNX file {error.filename or path} does not exist") from None
     except (DecodeError, OSError, onnx.checker.ValidationError, ValueError) as error:
@@ -31,6 +39,47 @@ def load(path: Path) -> onnx.ModelProto:
     if not model.graph.node or not model.graph.output:
         raise UsageError(f"ONNX file {path} is damaged or truncated: it holds no graph")
     return model
+
+
+def graph_of(path: Path) -> onnx.ModelProto:
+    """Return the model without what lies in files beside it: shapes and types, for a file of any size."""
+    return _read(path, weights=False)
+
+
+def beside(model: onnx.ModelProto, path: Path) -> list[Path]:
+    """Return the files that hold some of a model's tensors, each once, in order of their names.
+
+    Raises:
+        UsageError: One lies outside the model's own folder, or is not there.
+
+    """
+    names = {
+        entry.value
+        for tensor in model.graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    folder, found = path.absolute().parent, []
+    for name in sorted(names):
+        file = folder / name
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(
+                f"ONNX file {path} has its weights in {name}, outside its own folder",
+                "save it with its weights beside it: onnx.save(model, path, save_as_external_data=True)",
+            )
+        if not file.is_file():
+            raise UsageError(f"ONNX file {path} has its weights in {name}, which is not beside it")
+        found.append(file)
+    return found
+
+
+def identity(path: Path) -> str:
+    """Return the sha256 of a model file, with that of the files its tensors are in, if there are any.
+
+    Any other file than an ONNX file is one file.
+    """
+    return sha256_of(path, *beside(graph_of(path), path)) if path.suffix == ".onnx" else sha256_of(path)
 
 
 def card_of(model: onnx.ModelProto, path: Path) -> FileCard | None:
@@ -58,6 +107,12 @@ def save(model: onnx.ModelProto, card: FileCard, path: Path) -> None:
     Tools leave stack traces, paths and stale shapes behind: the first two make the file's
     hash unstable, the last makes ONNX Runtime re-use buffers of the wrong size.
     """
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if size > LIMIT:
+        raise BobrtError(
+            f"{card.backbone.name} is {size / 2**30:.1f} GB, and one ONNX file holds at most 2",
+            "choose a smaller backbone: bobrt list backbones",
+        )
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
@@ -80,24 +135,26 @@ def as_artifact(path: Path) -> Artifact:
     A file bobrt did not write is called by its name, and its precision is the one most of
     its multiply-adds are at.
     """
-    model = load(path)
+    model = graph_of(path)
+    files = [path, *beside(model, path)]
+    sha256 = sha256_of(*files)
     shares = macs.shares(model)
-    card = card_of(model, path) or _foreign_card(model, path, shares)
+    card = card_of(model, path) or _foreign_card(model, path, sha256, shares)
     manifest = Manifest(
         stage="onnx",
         options={},
         source_sha256=card.checkpoint_sha256,
         tools={},
         file=path.name,
-        sha256=sha256_of(path),
-        bytes=path.stat().st_size,
+        sha256=sha256,
+        bytes=sum(file.stat().st_size for file in files),
         seconds=0.0,
         detail={"card": msgspec.to_builtins(card), "shares": dict(shares)},
     )
     return Artifact(path.absolute(), manifest)
 
 
-def _foreign_card(model: onnx.ModelProto, path: Path, shares: dict[str, float]) -> FileCard:
+def _foreign_card(model: onnx.ModelProto, path: Path, sha256: str, shares: dict[str, float]) -> FileCard:
     sides = (
         [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
         if model.graph.input
@@ -107,7 +164,7 @@ def _foreign_card(model: onnx.ModelProto, path: Path, shares: dict[str, float]) 
     return FileCard(
         bobrt="",
         backbone=Backbone(name=path.stem, timm="", family="onnx"),
-        weights=f"file:{sha256_of(path)}",
+        weights=f"file:{sha256}",
         task="",
         protocol=Protocol.PUBLISHED,
         seed=0,

@@ -1,15 +1,18 @@
-"""The stages `fp16` and `int8-*`: the fp32 file brought to another precision, in the file itself.
+"""The stages `fp16`, `bf16`, `int8-*` and `fp8`: the fp32 file at another precision, in the file itself.
 
-Calibrated on real training images, never on noise: a ViT calibrated on noise is wrong by a
-third. ModelOpt places Q/DQ for TensorRT; ONNX Runtime places its own for its CPU kernels,
-where ModelOpt's placement is slower than fp32.
+Set on real training images, never on noise: a ViT calibrated on noise is wrong by a third.
+ModelOpt places Q/DQ for TensorRT; ONNX Runtime places its own for its CPU kernels, where
+ModelOpt's placement is slower than fp32. Where eight bits lose too much, the blocks that hurt
+most go back.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import shutil
-from itertools import cycle, islice
+from functools import cached_property
+from itertools import count, cycle, islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,69 +23,148 @@ from bobrt.catalogue import TASKS
 from bobrt.data import bundle
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
-from bobrt.spec import FileCard, Placement, Precision
-from engines import macs, onnx_file
+from bobrt.spec import FileCard, Frozen, Placement, Precision
+from bobrt.system import cores
+from engines import hybrid, macs, onnx_file, ranges
+from engines.judge import Judge
 from engines.runner import IMAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import onnx
     from numpy.typing import NDArray
 
+    from engines.hybrid import Convert
+
 CALIBRATION_BATCH = 32
+NO_BF16 = {"HardSwish", "HardSigmoid"}
+"""Operators that TensorRT's parser takes in fp32 and fp16 alone."""
+RANGE_BATCH = 4
+"""Images at a time where all activations of a graph are held at once."""
+
+
+class PrecisionOptions(Frozen, frozen=True, kw_only=True):
+    """How a precision is set."""
+
+    max_drop: float | None = None
+    """Points of the metric that eight bits may lose on validation before blocks are kept out; None: any."""
+    images: int | None = None
+    """Calibration images, where fewer than the task's card says."""
+
+
+class _Work:
+    """A copy of the fp32 file to work on (ModelOpt rewrites what it is given), its card and its images."""
+
+    def __init__(self, job: Job) -> None:
+        if job.source is None:
+            raise BobrtError("a precision is made from an ONNX file, and none was given")
+        self.options = msgspec.convert(job.options, type=PrecisionOptions)
+        self.folder = job.folder / "source"
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        self.original = job.source.path
+        self.model = onnx_file.load(self.original)
+        self.card = onnx_file.require_card(self.model, self.original)
+        self._numbers = count()
+
+    @cached_property
+    def images(self) -> NDArray[np.uint8]:
+        """The calibration images, `uint8 [n, side, side, 3]`."""
+        return calibration_images(self.card, self.options.images)
+
+    def copy(self) -> Path:
+        """Return a fresh copy of the fp32 file, alone in its folder."""
+        folder = self.folder / str(next(self._numbers))
+        folder.mkdir()
+        shutil.copyfile(self.original, folder / "model.onnx")
+        return folder / "model.onnx"
+
+    def islands(self) -> list[str]:
+        """Return the nodes whose values on the calibration images are beyond fp16."""
+        step = RANGE_BATCH if self.card.batch == "dynamic" else self.card.batch
+        return ranges.beyond(self.model, ranges.largest(self.model, self.images, step, cores()))
 
 
 def make_fp16(job: Job) -> Produced:
-    """Write `model.onnx` with the arithmetic in fp16 and fp32 inputs and outputs (ModelOpt AutoCast)."""
-    from modelopt.onnx.autocast import convert_to_mixed_precision  # noqa: PLC0415 - seven seconds to import
-
-    source, card = _source(job)
-    calibration = source.with_name("calibration.npz")
-    np.savez(calibration, images=calibration_images(card))
+    """Write `model.onnx` with the arithmetic in fp16, islands of fp32 where values need it, fp32 outputs."""
+    work = _Work(job)
     job.report("converting", "fp16")
-    _quiet()
-    model = convert_to_mixed_precision(
-        str(source),
-        low_precision_type="fp16",
-        keep_io_types=True,
-        calibration_data=str(calibration),
-        providers=["cpu"],
-    )
-    return _finish(job, model, card, Precision.FP16, Placement.NONE)
+    islands = work.islands()
+    return _finish(job, _cast(work, "fp16", islands), work.card, Precision.FP16, islands=islands)
+
+
+def make_bf16(job: Job) -> Produced:
+    """Write `model.onnx` with the arithmetic in bf16, which reaches as far as fp32, and fp32 outputs."""
+    work = _Work(job)
+    job.report("converting", "bf16")
+    islands = [node.name for node in work.model.graph.node if node.op_type in NO_BF16]
+    return _finish(job, _cast(work, "bf16", islands), work.card, Precision.BF16, islands=islands)
 
 
 def make_int8_for_tensorrt(job: Job) -> Produced:
-    """Write `model.onnx` with ModelOpt's Q/DQ placement and the rest in fp16."""
+    """Write `model.onnx` with ModelOpt's int8 Q/DQ placement and the rest in fp16."""
+    return _for_tensorrt(job, Precision.INT8)
+
+
+def make_fp8(job: Job) -> Produced:
+    """Write `model.onnx` with ModelOpt's fp8 (E4M3) Q/DQ placement and the rest in fp16."""
+    return _for_tensorrt(job, Precision.FP8)
+
+
+def _cast(work: _Work, low: str, islands: Sequence[str]) -> onnx.ModelProto:
+    """Return the graph in 16 bits (ModelOpt AutoCast), the `islands` left in fp32."""
+    from modelopt.onnx.autocast import convert_to_mixed_precision  # noqa: PLC0415 - seven seconds to import
+
+    _quiet()
+    # The islands are found by us, image by image: AutoCast would hold the activations of all images at once.
+    return convert_to_mixed_precision(
+        str(work.copy()),
+        low_precision_type=low,
+        keep_io_types=True,
+        nodes_to_exclude=_exactly(islands),
+        data_max=np.inf,
+        providers=["cpu"],
+    )
+
+
+def _for_tensorrt(job: Job, precision: Precision) -> Produced:
     from modelopt.onnx.quantization import quantize  # noqa: PLC0415 - seven seconds to import
 
-    source, card = _source(job)
-    job.report("calibrating", "int8 for TensorRT")
+    work = _Work(job)
+    job.report("calibrating", f"{precision} for TensorRT")
     _quiet()
-    quantized = source.with_name("quantized.onnx")
-    quantize(
-        str(source),
-        quantize_mode="int8",
-        calibration_data={IMAGES: calibration_images(card)},
-        calibration_method="max",
-        calibration_eps=["cpu"],
-        high_precision_dtype="fp16",
-        output_path=str(quantized),
-        log_level="ERROR",
-    )
-    model = onnx_file.load(quantized)
-    return _finish(job, model, card, Precision.INT8, Placement.TENSORRT)
+    islands = work.islands()
+
+    def convert(kept: Sequence[str]) -> Path:
+        source = work.copy()
+        file = source.with_name("quantized.onnx")
+        quantize(
+            str(source),
+            quantize_mode=str(precision),
+            calibration_data={IMAGES: work.images},
+            calibration_method="max",
+            calibration_eps=["cpu"],
+            nodes_to_exclude=_exactly(kept),
+            # ModelOpt has no islands beside Q/DQ: with values beyond fp16 the rest stays as it is.
+            high_precision_dtype="fp32" if islands else "fp16",
+            output_path=str(file),
+            log_level="ERROR",
+        )
+        return file
+
+    return _within_goal(job, work, convert, precision, Placement.TENSORRT)
 
 
 def make_int8_for_onnxruntime(job: Job) -> Produced:
-    """Write `model.onnx` with ONNX Runtime's Q/DQ placement around Conv, Gemm and MatMul."""
+    """Write `model.onnx` with ONNX Runtime's Q/DQ around Conv, Gemm and MatMul, and the rest in fp32."""
     from onnxruntime import quantization  # noqa: PLC0415
     from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self, images: NDArray[np.uint8]) -> None:
-            size = CALIBRATION_BATCH if card.batch == "dynamic" else card.batch
+            size = CALIBRATION_BATCH if work.card.batch == "dynamic" else work.card.batch
             self._batches: Iterator[NDArray[np.uint8]] = iter(
                 np.split(images, range(size, len(images), size))
             )
@@ -91,31 +173,54 @@ def make_int8_for_onnxruntime(job: Job) -> Produced:
             batch = next(self._batches, None)
             return None if batch is None else {IMAGES: batch}
 
-    source, card = _source(job)
+    work = _Work(job)
     job.report("calibrating", "int8 for ONNX Runtime")
-    prepared, quantized = source.with_name("prepared.onnx"), source.with_name("quantized.onnx")
-    quant_pre_process(str(source), str(prepared))
-    quantization.quantize_static(
-        str(prepared),
-        str(quantized),
-        Reader(calibration_images(card)),
-        quant_format=quantization.QuantFormat.QDQ,
-        op_types_to_quantize=["Conv", "Gemm", "MatMul"],
-        per_channel=True,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-        calibrate_method=quantization.CalibrationMethod.MinMax,
-        # Seven bits of the weights: a CPU without VNNI adds two products in sixteen, and eight bits overflow.
-        reduce_range=True,
-    )
-    model = onnx_file.load(quantized)
-    return _finish(job, model, card, Precision.INT8, Placement.ORT)
+    prepared = work.folder / "prepared.onnx"
+    quant_pre_process(str(work.copy()), str(prepared))
+    work.model = onnx_file.load(prepared)
+
+    def convert(kept: Sequence[str]) -> Path:
+        file = work.copy().with_name("quantized.onnx")
+        quantization.quantize_static(
+            str(prepared),
+            str(file),
+            Reader(work.images),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+            nodes_to_exclude=list(kept),
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+            # Seven bits of the weights: a CPU without VNNI adds two products in sixteen, eight overflow.
+            reduce_range=True,
+        )
+        return file
+
+    return _within_goal(job, work, convert, Precision.INT8, Placement.ORT)
 
 
-def calibration_images(card: FileCard) -> NDArray[np.uint8]:
+def _within_goal(
+    job: Job, work: _Work, convert: Convert, precision: Precision, placement: Placement
+) -> Produced:
+    """Convert everything, or all but the fewest blocks that keep the goal, and finish."""
+    if work.options.max_drop is None:
+        return _finish(job, onnx_file.load(convert([])), work.card, precision, placement)
+    judge = Judge(work.original, work.card, work.images, precision)
+    job.report("judging", f"{precision} on validation")
+    found = hybrid.search(hybrid.blocks(work.model), convert, judge.harm, judge.drop, work.options.max_drop)
+    model = onnx_file.load(found.file)
+    return _finish(job, model, work.card, precision, placement, kept=found.kept, drop=found.drop)
+
+
+def calibration_images(card: FileCard, count: int | None = None) -> NDArray[np.uint8]:
     """Return the task's calibration images at the model's size: of `train`, evenly spread.
 
     A file with a batch of its own gets whole batches, the last one filled up from the start.
+
+    Args:
+        card: The file's card.
+        count: How many, where fewer are wanted than the task's card says.
 
     Raises:
         BobrtError: The model answers no task, so there are no images it was trained on.
@@ -128,30 +233,38 @@ def calibration_images(card: FileCard) -> NDArray[np.uint8]:
         )
     task = TASKS.get(card.task)
     images = bundle.calibration(task).images
+    if count is not None:
+        images = images[:: max(1, len(images) // count)][:count]
     if card.batch != "dynamic":
-        count = -(-len(images) // card.batch) * card.batch
-        images = list(islice(cycle(images), count))
+        whole = -(-len(images) // card.batch) * card.batch
+        images = list(islice(cycle(images), whole))
     return resize(images, card.transform)
 
 
-def _source(job: Job) -> tuple[Path, FileCard]:
-    """Return a copy of the fp32 file to work on, and its card: ModelOpt rewrites the file it is given."""
-    if job.source is None:
-        raise BobrtError("a precision is made from an ONNX file, and none was given")
-    copy = job.folder / "source" / "model.onnx"
-    copy.parent.mkdir(exist_ok=True)
-    shutil.copyfile(job.source.path, copy)
-    return copy, onnx_file.require_card(onnx_file.load(copy), job.source.path)
-
-
-def _finish(
-    job: Job, model: onnx.ModelProto, card: FileCard, precision: Precision, placement: Placement
+def _finish(  # noqa: PLR0913 - what is said of a file
+    job: Job,
+    model: onnx.ModelProto,
+    card: FileCard,
+    precision: Precision,
+    placement: Placement = Placement.NONE,
+    *,
+    islands: Sequence[str] = (),
+    kept: Sequence[str] = (),
+    drop: float | None = None,
 ) -> Produced:
     path = job.folder / "model.onnx"
-    card = msgspec.structs.replace(card, precision=precision, placement=placement)
+    card = msgspec.structs.replace(
+        card, precision=precision, placement=placement, islands=list(islands), kept=list(kept)
+    )
     onnx_file.save(model, card, path)
     shutil.rmtree(job.folder / "source")
-    return Produced(path.name, {"card": msgspec.to_builtins(card), "shares": macs.shares(model)})
+    judged = {} if drop is None else {"validation_drop": drop}
+    return Produced(path.name, {"card": msgspec.to_builtins(card), "shares": macs.shares(model), **judged})
+
+
+def _exactly(names: Sequence[str]) -> list[str]:
+    """Return patterns that match these node names and no others, as ModelOpt wants them."""
+    return [f"^{re.escape(name)}$" for name in names]
 
 
 def _quiet() -> None:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from bobrt.errors import UsageError
+from bobrt.errors import BobrtError, UsageError
 from bobrt.paths import sha256_of
-from bobrt.spec import Precision, Protocol
+from bobrt.spec import FileCard, Precision, Protocol
 from engines import onnx_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bobrt.artifacts import Artifact
-    from bobrt.spec import FileCard
 
     Graph = Callable[..., onnx.ModelProto]
 
@@ -62,6 +62,57 @@ def test_a_file_whose_weights_lie_elsewhere_and_are_gone_is_named(
 
     with pytest.raises(UsageError, match=r"ONNX file .*it\.(onnx|bin)"):
         onnx_file.load(tmp_path / "it.onnx")
+
+
+def external(model: onnx.ModelProto, path: Path, location: str) -> Path:
+    """Save a model with its weight in a file of its own, and say where that is."""
+    onnx.save(model, path, save_as_external_data=True, location="it.bin", size_threshold=0)
+    saved = onnx.load(path, load_external_data=False)
+    for entry in saved.graph.initializer[0].external_data:
+        if entry.key == "location":
+            entry.value = location
+    path.write_bytes(saved.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("location", ["../it.bin", "/etc/passwd", "inner/../../it.bin"])
+def test_weights_outside_the_files_own_folder_are_refused(
+    model: onnx.ModelProto, tmp_path: Path, location: str
+) -> None:
+    """A model file cannot have other files read and hashed, or shipped without them."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = external(model, folder / "it.onnx", location)
+
+    with pytest.raises(UsageError, match=f"has its weights in {location}, outside its own folder"):
+        onnx_file.as_artifact(path)
+
+
+def test_the_files_beside_a_model_are_part_of_what_it_is(model: onnx.ModelProto, tmp_path: Path) -> None:
+    """Other weights under the same graph are another file: its hash and its size say so."""
+    path = external(model, tmp_path / "it.onnx", "it.bin")
+    before = onnx_file.as_artifact(path).manifest
+    assert before.sha256 == onnx_file.identity(path) != sha256_of(path)
+    assert before.bytes == path.stat().st_size + (tmp_path / "it.bin").stat().st_size
+
+    (tmp_path / "it.bin").write_bytes(np.zeros((3, 7), np.float32).tobytes())
+
+    assert onnx_file.identity(path) != before.sha256
+    (tmp_path / "it.bin").unlink()
+    with pytest.raises(UsageError, match=r"has its weights in it\.bin, which is not beside it"):
+        onnx_file.identity(path)
+
+
+def test_a_model_too_large_for_one_file_is_refused_before_it_is_written(
+    model: onnx.ModelProto, card: Callable[..., FileCard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protobuf ends at two gigabytes, with an error that names nothing."""
+    monkeypatch.setattr(onnx_file, "LIMIT", 80)
+
+    with pytest.raises(BobrtError, match=r"test_resnet is 0\.0 GB, and one ONNX file holds"):
+        onnx_file.save(model, card(), tmp_path / "it.onnx")
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path: Path) -> None:
@@ -149,5 +200,6 @@ def test_our_own_file_is_known_by_its_card_wherever_it_lies(made: Callable[..., 
 
     artifact = onnx_file.as_artifact(ours.path)
 
-    assert artifact.manifest.detail["card"] == ours.manifest.detail["card"]
+    cards = [msgspec.convert(one.manifest.detail["card"], type=FileCard) for one in (artifact, ours)]
+    assert cards[0] == cards[1]
     assert artifact.sha256 == ours.sha256

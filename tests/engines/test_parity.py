@@ -39,6 +39,51 @@ def test_a_ten_thousandth_of_the_largest_answer_is_the_border(scale: float) -> N
         check(far, want)
 
 
+@pytest.mark.parametrize(
+    ("own", "other", "passes"),
+    [
+        (1e-3, 1.5e-3, True),
+        (1e-3, -1.5e-3, True),
+        (1e-3, 2.5e-3, False),
+        (0.0, 1e-3, False),
+        (5e-3, -5e-3, False),
+    ],
+)
+def test_rounding_is_told_from_error_by_exact_arithmetic(own: float, other: float, passes: bool) -> None:
+    """Where PyTorch itself is further than the border from fp64, a file may be twice as far, and no more."""
+    exact = ANSWERS.astype(np.float64)
+    want, got = ANSWERS.copy(), ANSWERS.copy()
+    want[1, 2] += own
+    got[1, 2] += other
+
+    def check_exactly() -> None:
+        require_fp32({"logits": got}, {"logits": want}, "it.onnx", exact=lambda: {"logits": exact})
+
+    if passes:
+        check_exactly()
+    else:
+        with pytest.raises(BobrtError, match="differs from PyTorch"):
+            check_exactly()
+
+
+def test_exact_arithmetic_is_asked_for_only_beyond_the_border() -> None:
+    """A second forward pass in fp64 is for the few that need it; NaN is never rounding."""
+
+    def exact() -> dict[str, np.ndarray]:
+        raise AssertionError("asked for")
+
+    require_fp32({"logits": ANSWERS}, {"logits": ANSWERS}, "it.onnx", exact=exact)
+    broken = ANSWERS.copy()
+    broken[0, 0] = np.nan
+    with pytest.raises(BobrtError, match="differs from PyTorch"):
+        require_fp32(
+            {"logits": broken},
+            {"logits": ANSWERS},
+            "it.onnx",
+            exact=lambda: {"logits": ANSWERS.astype(float)},
+        )
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_a_number_never_agrees(value: float) -> None:
     """One NaN or infinity in the file's answers is a difference."""

@@ -1,0 +1,50 @@
+"""Which nodes are beyond fp16: seen on the images themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from engines import ranges
+
+BYTE = 255.0
+
+
+def graph() -> helper.ModelProto:
+    """A byte image, cast, scaled by a thousand, summed over its pixels, and scaled back."""
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], name="cast", to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["floats", "thousand"], ["large"], name="up"),
+        helper.make_node("ReduceSum", ["large"], ["sum"], name="sum", keepdims=0),
+        helper.make_node("Mul", ["floats", "thousandth"], ["small"], name="down"),
+    ]
+    constants = [
+        helper.make_tensor("thousand", TensorProto.FLOAT, [], [1000.0]),
+        helper.make_tensor("thousandth", TensorProto.FLOAT, [], [0.001]),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 2, 2, 3])
+    out = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("sum", "small")]
+    made = helper.make_graph(nodes, "g", [images], out, constants)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def test_the_largest_value_over_all_images_and_batches_is_found() -> None:
+    """The brightest pixel of the last image decides; outputs and values in between are both seen."""
+    images = np.zeros((5, 2, 2, 3), np.uint8)
+    images[4, 1, 1, 2] = 200
+
+    found = ranges.largest(graph(), images, 2, 1)
+
+    assert found["floats"] == 200
+    assert found["large"] == 200_000
+    assert found["sum"] == 200_000
+    assert found["small"] == np.float32(200) * np.float32(0.001)
+
+
+def test_a_node_is_beyond_reach_by_what_it_reads_or_makes() -> None:
+    """Both ends of a large value stay in fp32; a small one beside them does not."""
+    values = {"floats": BYTE, "large": 9000.0, "sum": 100.0, "small": 0.2}
+
+    assert ranges.beyond(graph(), values) == ["up", "sum"]
+    assert ranges.beyond(graph(), values, reach=10_000) == []
+    assert ranges.beyond(graph(), values | {"small": float("nan")}, reach=10_000) == ["down"]
