@@ -115,6 +115,8 @@ class Stage(NamedTuple):
     """The install extra that brings those tools."""
     worker: str = "torch"
     """Stages with the same worker name share a process; a library that patches another has its own."""
+    where: tuple[str, ...] = ()
+    """Options that say which machine it is for, rather than what is wanted."""
 
 
 class Workshop:
@@ -143,11 +145,29 @@ class Workshop:
                 return None, reason
         folder = self.folder(target, source)
         if not (folder / MANIFEST).is_file():
-            return None, f"no {target.stage} yet"
+            return None, self._outdated(target, source) or f"no {target.stage} yet"
         try:
             return read_artifact(folder), ""
         except UsageError as error:
             return None, error.message
+
+    def _outdated(self, target: Target, source: Artifact | None) -> str:
+        """Return why one that was made before from the same file will not do, or an empty string."""
+        stage, origin = self.stages[target.stage], source.sha256 if source else None
+
+        def wish(options: dict[str, Json]) -> str:
+            return digest({key: value for key, value in options.items() if key not in stage.where})
+
+        for path in (self.cache / target.stage).glob(f"*/{MANIFEST}"):
+            before = _manifest_once(path, path.stat().st_mtime_ns)
+            if not before or before.source_sha256 != origin or wish(before.options) != wish(target.options):
+                continue
+            then = before.tools | {key: before.options.get(key) for key in stage.where}
+            now = self._tools(target.stage) | {key: target.options.get(key) for key in stage.where}
+            if changed := [key for key in now if then.get(key) != now[key]]:
+                (what, *_) = changed
+                return f"its {target.stage} was made for {what} {then.get(what)}, not {now[what]}"
+        return ""
 
     def make(
         self,
@@ -260,6 +280,15 @@ def read_artifact(folder: Path) -> Artifact:
             f"{manifest.stage} {file} was edited: sha256 {actual[:12]}..., not {manifest.sha256[:12]}..."
         )
     return Artifact(file, manifest)
+
+
+@cache
+def _manifest_once(path: Path, _mtime_ns: int) -> Manifest | None:
+    """Read a manifest once in a process, or None if it is no whole one."""
+    try:
+        return parse_json(read_text(path, "manifest"), Manifest, str(path))
+    except UsageError:
+        return None
 
 
 @cache

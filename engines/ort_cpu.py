@@ -1,73 +1,119 @@
-"""Runtime `ort-cpu`: ONNX Runtime's CPU provider, the embedded default."""
+"""Runtime `ort-cpu`: ONNX Runtime's CPU provider, the embedded default; and what all providers share."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from bobrt.errors import BobrtError
-from engines.runner import TensorMeta
+from engines import realised
+from engines.runner import TensorMeta, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
-    import numpy as np
     from numpy.typing import NDArray
 
+    Providers = Sequence[str | tuple[str, dict[str, Any]]]
+
+CPU = "CPUExecutionProvider"
 _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
 _ERRORS_ONLY = 3
+_DAMAGED = (ort_errors.InvalidProtobuf, ort_errors.NoSuchFile)
+_REFUSED = (
+    ort_errors.NotImplemented,
+    ort_errors.InvalidGraph,
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+)
 
 
-def open_session(model: str | bytes, threads: int, *, spin: bool = False) -> ort.InferenceSession:
-    """Return a session on the CPU provider.
+def open_session(  # noqa: PLR0913 - one argument for each choice
+    model: str | bytes,
+    threads: int,
+    *,
+    spin: bool = False,
+    plain: bool = False,
+    providers: Providers = (CPU,),
+    options: ort.SessionOptions | None = None,
+) -> ort.InferenceSession:
+    """Return a session that tells which provider took which node, and never changes providers by itself.
 
     Args:
         model: Path of an ONNX file, or its bytes.
         threads: Intra-op threads.
         spin: Whether they wait awake between two pieces of work. Not unless asked: on a shared
             CPU a spinning thread is the largest noise there is.
+        plain: Leave the graph as it is written but for constants: how its eight-bit floats run at all.
+        providers: Who may take nodes, the first choice first.
+        options: More of ONNX Runtime's options, a profile's say.
 
     """
-    options = ort.SessionOptions()
+    options = options or ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if plain:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    return ort.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
+
+
+@contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """Turn what ONNX Runtime says of a file it cannot take into one line.
+
+    Raises:
+        BobrtError: Names the file and what is wrong with it.
+
+    """
+    try:
+        yield
+    except _DAMAGED as error:
+        raise BobrtError(f"{path} is not a whole ONNX file: {one_line(error)}") from error
+    except _REFUSED as error:
+        raise BobrtError(
+            f"ONNX Runtime cannot take {path}: {one_line(error)}",
+            "choose another precision or runtime; bobrt list runtimes shows them",
+        ) from error
+
+
+def inputs_of(session: ort.InferenceSession) -> Mapping[str, TensorMeta]:
+    """Return a session's inputs by name."""
+    return {
+        tensor.name: TensorMeta(
+            _TYPES.get(tensor.type, tensor.type),
+            tuple(side if isinstance(side, int) else None for side in tensor.shape),
+        )
+        for tensor in session.get_inputs()
+    }
 
 
 class OrtCpuRunner:
     """An ONNX file in ONNX Runtime.
 
     Args:
-        path: The ONNX file.
+        path: The ONNX file, which says its precision and batch itself.
         threads: Intra-op threads.
+        plain: See `open_session`.
 
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, *_: object, plain: bool = False) -> None:
         self._path = path
         self._threads = threads
+        self._plain = plain
 
     def __enter__(self) -> Self:
-        try:
-            self._session = open_session(str(self._path), self._threads)
-        except (ort_errors.InvalidProtobuf, ort_errors.NoSuchFile) as error:
-            raise BobrtError(f"{self._path} is not a whole ONNX file: {_line(error)}") from error
-        except (
-            ort_errors.NotImplemented,
-            ort_errors.InvalidGraph,
-            ort_errors.Fail,
-            ort_errors.InvalidArgument,
-        ) as error:
-            raise BobrtError(
-                f"ONNX Runtime cannot take {self._path}: {_line(error)}",
-                "choose another precision or runtime; bobrt list runtimes shows them",
-            ) from error
+        with refusals(self._path):
+            self._session = open_session(str(self._path), self._threads, plain=self._plain)
         self._outputs = [output.name for output in self._session.get_outputs()]
         return self
 
@@ -78,18 +124,20 @@ class OrtCpuRunner:
 
     def inputs(self) -> Mapping[str, TensorMeta]:
         """Return the inputs by name."""
-        return {
-            tensor.name: TensorMeta(
-                _TYPES.get(tensor.type, tensor.type),
-                tuple(side if isinstance(side, int) else None for side in tensor.shape),
-            )
-            for tensor in self._session.get_inputs()
-        }
+        return inputs_of(self._session)
 
     def infer(self, feeds: Mapping[str, NDArray[np.uint8]]) -> Mapping[str, NDArray[np.float32]]:
         """Return the outputs by name for one batch."""
         return dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
 
+    def realised(self) -> dict[str, float] | None:
+        """Return the fraction of multiply-adds at each precision, by a run of its own."""
+        feeds = {
+            name: np.zeros([side or 1 for side in meta.shape], meta.dtype)
+            for name, meta in self.inputs().items()
+        }
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+        def opened(options: ort.SessionOptions) -> ort.InferenceSession:
+            return open_session(str(self._path), self._threads, plain=self._plain, options=options)
+
+        return realised.shares(opened, feeds) or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -30,7 +31,11 @@ class TensorMeta(NamedTuple):
 
 
 class Runner(Protocol):
-    """An engine that can be asked. The device is untouched until it is entered."""
+    """An engine that can be asked. The device is untouched until it is entered.
+
+    Its class is called with a path, a number of threads, a `Precision` and a `Batch`. The last two are
+    what a cell asks for; a runner whose file says both itself takes them as `*_`.
+    """
 
     def __enter__(self) -> Self:
         """Load the engine."""
@@ -53,17 +58,89 @@ class Runner(Protocol):
 
 @runtime_checkable
 class DeviceClock(Protocol):
-    """What a runner has too, if its device can tell how long it computed."""
+    """What a runner has too, if its device can tell how long it computed.
+
+    One that has it on some machines only says `device_ns = None` in its class.
+    """
 
     def device_ns(self) -> int:
         """Return the nanoseconds of the last `infer` from its first kernel to its last, without copies."""
         ...
 
 
+@runtime_checkable
+class Bounded(Protocol):
+    """What a runner has too, if its engine was built for so many images at once and no more."""
+
+    def largest_batch(self) -> int:
+        """Return the most images it takes in one batch."""
+        ...
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """What a runner has too, if something about its timings has to be told."""
+
+    def notes(self) -> list[str]:
+        """Return what was asked for and could not be done, or is done once only, a line each."""
+        ...
+
+
+@runtime_checkable
+class ReadBack(Protocol):
+    """What a runner has too, if its library tells which precision it really computes in."""
+
+    def realised(self) -> dict[str, float] | None:
+        """Return the fraction of the engine's multiply-adds at each precision, or None if it is not told."""
+        ...
+
+
 def out_of_memory(error: BaseException) -> bool:
-    """Tell an allocator's complaint from other errors: torch, ONNX Runtime and C++ each have their own."""
-    words = ("can't allocate memory", "bad_alloc", "Failed to allocate memory", "out of memory")
+    """Tell an allocator's complaint from other errors: torch, ONNX Runtime, CUDA and C++ have their own."""
+    words = (
+        "can't allocate memory",
+        "bad_alloc",
+        "Failed to allocate memory",
+        "out of memory",
+        "ALLOC_FAILED",
+    )
     return isinstance(error, MemoryError) or any(phrase in str(error) for phrase in words)
+
+
+class GpuFailure:
+    """A `with` block in which a GPU that fails is one line, whichever library was the one to notice.
+
+    Want of memory is no failure of the GPU and passes as it is: the climb over the batches ends there.
+
+    Raises:
+        BobrtError: The line, with what the library said.
+
+    """
+
+    _WORDS = re.compile(
+        r"CUDA (?:driver )?error|(?:CUDA|CUDNN|CUBLAS) failure|cuDNN error"
+        r"|Triton Error \[CUDA\]|\bcu[A-Z]\w+ failed"
+    )
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Turn the error, if it is one of the GPU, into a `BobrtError`."""
+        if not isinstance(error, Exception) or isinstance(error, BobrtError) or out_of_memory(error):
+            return
+        if self._WORDS.search(str(error)):
+            raise BobrtError(
+                f"the GPU failed: {one_line(error)}",
+                "nvidia-smi shows whether it is there, dmesg why it is not",
+            ) from error
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says, in one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300]
 
 
 def require_images(inputs: Mapping[str, TensorMeta], path: object) -> TensorMeta:
@@ -88,22 +165,23 @@ def require_images(inputs: Mapping[str, TensorMeta], path: object) -> TensorMeta
 def answers(runner: Runner, images: NDArray[np.uint8], batch: int) -> dict[str, NDArray[np.float32]]:
     """Return every output for every image.
 
+    Every call asks for a whole batch, the last one filled up with copies that are cut off again: a
+    shape an engine has not seen costs it a compilation, a captured graph or new buffers.
+
     Args:
         runner: An entered runner.
         images: `uint8 [n, side, side, 3]`.
-        batch: Images at a time, where the engine leaves it open; an engine with a batch of
-            its own is fed that, the last batch filled up with copies that are cut off again.
+        batch: Images at a time, where the engine has no batch of its own.
 
     """
-    fixed = runner.inputs()[IMAGES].shape[0]
-    step = fixed or batch
+    step = runner.inputs()[IMAGES].shape[0] or batch
     parts: list[Mapping[str, NDArray[np.float32]]] = []
     for start in range(0, len(images), step):
         rows = images[start : start + step]
-        missing = step - len(rows) if fixed else 0
-        if missing:
-            rows = np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)])
+        asked = len(rows)
+        if asked < step:
+            rows = np.concatenate([rows, np.repeat(rows[-1:], step - asked, axis=0)])
         outputs = runner.infer({IMAGES: rows})
         # A runner may answer in buffers it will use again.
-        parts.append({name: value[: len(rows) - missing].copy() for name, value in outputs.items()})
+        parts.append({name: value[:asked].copy() for name, value in outputs.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

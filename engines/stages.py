@@ -12,7 +12,7 @@ import msgspec
 from bobrt.artifacts import Artifact, Stage, Target, Workshop
 from bobrt.catalogue import TASKS, backbone
 from bobrt.errors import UnsupportedError, UsageError
-from bobrt.spec import EngineSpec, Placement, Precision, Protocol
+from bobrt.spec import EngineSpec, FileCard, Precision, Protocol
 from bobrt.system import no_driver, this_system
 from engines.runtimes import RUNTIMES, Runtime
 from train.options import CheckpointOptions
@@ -25,23 +25,37 @@ if TYPE_CHECKING:
 _TRAIN = ("torch", "torchvision", "timm", "safetensors", "numpy", "pillow", "scikit-learn")
 _EXPORT = ("torch", "timm", "onnx", "onnxscript", "onnxruntime")
 _QUANT = ("nvidia-modelopt", "onnx", "onnxruntime")
+_WHERE = ("compute_capability", "device", "cuda")
 
 STAGES = {
     "checkpoint": Stage("train.checkpoint:make", _TRAIN, "train"),
     "reference": Stage("engines.reference:make", _TRAIN, "train"),
     "onnx": Stage("engines.export:make", _EXPORT, "train"),
     "fp16": Stage("engines.precision:make_fp16", _QUANT, "quant"),
+    "bf16": Stage("engines.precision:make_bf16", _QUANT, "quant"),
+    "fp8": Stage("engines.precision:make_fp8", _QUANT, "quant"),
     "int8-tensorrt": Stage("engines.precision:make_int8_for_tensorrt", _QUANT, "quant"),
     # ModelOpt replaces parts of ONNX Runtime's quantizer when it is imported.
     "int8-onnxruntime": Stage(
         "engines.precision:make_int8_for_onnxruntime", ("onnx", "onnxruntime"), "quant", worker="onnxruntime"
     ),
-    "engine-tensorrt": Stage("engines.trt_build:make", ("tensorrt",), "tensorrt", worker="tensorrt"),
-    "engine-tensorrt-rtx": Stage("engines.trt_build:make", ("tensorrt-rtx",), "rtx", worker="tensorrt"),
+    "engine-tensorrt": Stage("engines.trt_build:make", ("tensorrt",), "tensorrt", "tensorrt", _WHERE),
+    "engine-tensorrt-rtx": Stage("engines.trt_build:make", ("tensorrt-rtx",), "rtx", "tensorrt", _WHERE),
 }
+
+_SET_ON_IMAGES = {Precision.FP16, Precision.INT8, Precision.FP8}
 
 DEFAULT_CAPABILITY = "8.6"
 """What TensorRT-RTX builds for where there is no GPU: the oldest with every precision but fp8."""
+FP8_CAPABILITY = "8.9"
+"""The oldest with fp8."""
+
+PROFILES = {
+    "tensorrt": ((1, 1, 1), (2, 8, 16), (17, 64, 256)),
+    # Its kernels are made for the batch that is asked, where they run.
+    "tensorrt-rtx": ((1, 8, 256),),
+}
+"""What an engine with a free batch axis is tuned for: one image, a few, many."""
 
 
 def workshop(cache: Path) -> Workshop:
@@ -64,8 +78,13 @@ def checkpoint_target(cell: Cell, recipe: Recipe | None, weights_path: Path | No
     return Target(stage="checkpoint", options=msgspec.to_builtins(options))
 
 
-def artifact_target(cell: Cell, checkpoint: Target) -> Target:
+def artifact_target(cell: Cell, checkpoint: Target, max_drop: float) -> Target:
     """Return the file a cell measures, with every stage on the way to it.
+
+    Args:
+        cell: What is asked.
+        checkpoint: What it starts from.
+        max_drop: Points of the metric that eight bits may lose on validation.
 
     Raises:
         UnsupportedError: The runtime has no such precision; the message is the reason.
@@ -74,22 +93,16 @@ def artifact_target(cell: Cell, checkpoint: Target) -> Target:
     runtime = RUNTIMES.get(cell.runtime)
     if cell.precision not in runtime.precisions:
         have = ", ".join(runtime.precisions)
+        why = f"; {runtime.others}" if runtime.others else ""
         raise UnsupportedError(
-            f"{runtime.name} has no {cell.precision}: it takes {have}", "bobrt list runtimes"
+            f"{runtime.name} has no {cell.precision}: it takes {have}{why}", "bobrt list runtimes"
         )
     if runtime.artifact == "checkpoint":
         return checkpoint
-    model = _at_precision(cell, onnx_target(cell, checkpoint), runtime)
+    model = _at_precision(cell, onnx_target(cell, checkpoint), runtime, max_drop)
     if runtime.artifact == "onnx":
         return model
-    here = not no_driver()
-    spec = EngineSpec(
-        runtime=runtime.name,
-        precision=cell.precision,
-        batch=cell.batch,
-        compute_capability="current" if here else DEFAULT_CAPABILITY,
-        device=this_system().id if here else "",
-    )
+    spec = _engine_spec(cell, runtime)
     return Target(stage=f"engine-{runtime.name}", options=msgspec.to_builtins(spec), source=model)
 
 
@@ -100,7 +113,8 @@ def onnx_target(cell: Cell, checkpoint: Target) -> Target:
 
 def require_calibration(cell: Cell) -> None:
     """Raise `UsageError` if a precision is to be set on a task's images and there is no task."""
-    if not cell.task and cell.precision not in {Precision.FP32, Precision.TF32}:
+    file = RUNTIMES.get(cell.runtime).artifact
+    if not cell.task and file != "checkpoint" and cell.precision in _SET_ON_IMAGES:
         raise UsageError(
             f"{cell.precision} is set on a task's training images, and a backbone as published has none",
             f"bobrt build {cell.backbone} --task digits --precision {cell.precision}",
@@ -112,13 +126,30 @@ def reference_target(checkpoint: Target) -> Target:
     return Target(stage="reference", source=checkpoint)
 
 
-def _at_precision(cell: Cell, model: Target, runtime: Runtime) -> Target:
+def _engine_spec(cell: Cell, runtime: Runtime) -> EngineSpec:
+    """Return what a builder is asked for: an engine for the GPU at hand, or else for a named one."""
+    here, fp8 = not no_driver(), cell.precision is Precision.FP8
+    named = FP8_CAPABILITY if fp8 else DEFAULT_CAPABILITY
+    return EngineSpec(
+        runtime=runtime.name,
+        precision=cell.precision,
+        batch=cell.batch,
+        compute_capability="current" if here else named,
+        device=this_system().id if here else "",
+        cuda=this_system().cuda if here else None,
+        profiles=PROFILES[runtime.name] if cell.batch == "dynamic" else (),
+    )
+
+
+def _at_precision(cell: Cell, model: Target, runtime: Runtime, max_drop: float) -> Target:
     if cell.precision in {Precision.FP32, Precision.TF32}:
         return model
-    stage = str(cell.precision)
-    if cell.precision is Precision.INT8 and runtime.placement is not Placement.NONE:
+    if cell.precision in {Precision.FP16, Precision.BF16}:
+        return Target(stage=str(cell.precision), source=model)
+    stage = "fp8"
+    if cell.precision is Precision.INT8:
         stage = f"int8-{runtime.placement}"
-    return Target(stage=stage, source=model)
+    return Target(stage=stage, options={"max_drop": max_drop}, source=model)
 
 
 def summary(artifact: Artifact) -> list[str]:
@@ -136,4 +167,8 @@ def summary(artifact: Artifact) -> list[str]:
         lines.append(
             "multiply-adds: " + ", ".join(f"{100 * float(str(v)):.0f} % {k}" for k, v in shares.items())
         )
+    if isinstance(drop := detail.get("validation_drop"), float):
+        card = msgspec.convert(detail["card"], type=FileCard)
+        kept = f", with {', '.join(card.kept)} kept out" if card.kept else ""
+        lines.append(f"drop on validation: {drop:+.1f} points{kept}")
     return lines

@@ -14,15 +14,15 @@ import msgspec
 from bobrt.artifacts import Job, Produced
 from bobrt.errors import BobrtError
 from bobrt.spec import EngineSpec, Precision
-from engines import macs, onnx_file
+from engines import macs, onnx_file, trt_identity
 from engines.runner import IMAGES
+from engines.trt_log import Log
+from engines.trt_timing import TimingCache
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-MAX_BATCH, BEST_BATCH = 64, 8
-"""The optimization profile of an engine with a free batch axis: 1 .. 64, tuned for 8."""
 
 
 def make(job: Job) -> Produced:
@@ -34,18 +34,30 @@ def make(job: Job) -> Produced:
     trt = importlib.import_module(MODULES[spec.runtime])
     model = onnx_file.load(job.source.path)
     card = onnx_file.require_card(model, job.source.path)
+    identity = trt_identity.of(trt, spec, job.source.sha256)
     log: list[str] = []
+    # TensorRT for RTX times nothing when it builds; its kernels are chosen where they run.
+    timing = (
+        TimingCache.of(job.folder.parents[1], identity.place, log) if spec.runtime == "tensorrt" else None
+    )
     try:
-        plan = build(trt, model.SerializeToString(), spec, log)
+        plan = build(trt, model.SerializeToString(), spec, log, timing)
     finally:
         (job.folder / "build.log").write_text("\n".join(log) + "\n", encoding="utf-8")
     (job.folder / "engine.bin").write_bytes(plan)
     card = msgspec.structs.replace(card, precision=spec.precision)
-    detail = {"card": msgspec.to_builtins(card), "shares": macs.shares(model), "library": trt.__version__}
+    detail = {
+        "card": msgspec.to_builtins(card),
+        "shares": macs.shares(model),
+        "macs": macs.by_node(model),
+        "identity": msgspec.to_builtins(identity),
+    }
     return Produced("engine.bin", detail)
 
 
-def build(trt: ModuleType, model: bytes, spec: EngineSpec, log: list[str]) -> bytes:
+def build(
+    trt: ModuleType, model: bytes, spec: EngineSpec, log: list[str], timing: TimingCache | None = None
+) -> bytes:
     """Return a serialized engine.
 
     Args:
@@ -53,30 +65,40 @@ def build(trt: ModuleType, model: bytes, spec: EngineSpec, log: list[str]) -> by
         model: The ONNX file's bytes; its `images` axis 0 is free or fixed as in `spec`.
         spec: Precision, batch and compute capability.
         log: Receives the library's messages.
+        timing: What earlier builds measured; receives what this one does.
 
     Raises:
         BobrtError: The parser or the builder refuses the file; the message is the library's.
 
     """
-    builder = trt.Builder(_logger(trt, log))
+    messages = Log(log)
+    builder = trt.Builder(messages.logger(trt))
     network = builder.create_network(_network_flags(trt))
-    parser = trt.OnnxParser(network, _logger(trt, log))
+    parser = trt.OnnxParser(network, messages.logger(trt))
     if not parser.parse(model):
         raise BobrtError(
             f"{spec.runtime} cannot parse the file: {_first_error(parser)}",
             "choose another runtime: bobrt list runtimes",
         )
+    _let_attention_be_taken_apart(trt, network)
     config = builder.create_builder_config()
     # TensorRT allows TF32 unless told otherwise; fp32 here means fp32.
     set_flag = config.set_flag if spec.precision is Precision.TF32 else config.clear_flag
     set_flag(trt.BuilderFlag.TF32)
-    config.add_optimization_profile(_profile(builder, network, spec))
+    config.builder_optimization_level = spec.level
+    # So that the engine can be asked which precision each of its layers came to.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    for batches in trt_identity.profiles(spec):
+        config.add_optimization_profile(_profile(builder, network, batches))
     if spec.compute_capability != "current":
         _aim(trt, config, spec.compute_capability)
+    if timing:
+        timing.give(config)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        reason = next((line for line in reversed(log) if line.startswith("ERROR")), "no reason given")
-        raise BobrtError(f"{spec.runtime} cannot build the file: {reason}")
+        raise messages.error(f"{spec.runtime} cannot build the file")
+    if timing:
+        timing.keep(config)
     return bytes(plan)
 
 
@@ -94,15 +116,23 @@ def _network_flags(trt: ModuleType) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _profile(builder: Any, network: Any, spec: EngineSpec) -> Any:  # noqa: ANN401 - the library is untyped
+def _let_attention_be_taken_apart(trt: ModuleType, network: Any) -> None:  # noqa: ANN401 - untyped
+    """Allow an Attention node several kernels: left alone, the builder refuses where none is fused."""
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type == trt.LayerType.ATTENTION_INPUT:
+            layer.__class__ = trt.IAttentionInputLayer
+            layer.attention.decomposable = True
+
+
+def _profile(builder: Any, network: Any, batches: tuple[int, int, int]) -> Any:  # noqa: ANN401 - untyped
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         if tensor.name != IMAGES:
             raise BobrtError(f"the file has an input {tensor.name}; a bobrt engine takes only {IMAGES}")
         sides = tuple(tensor.shape)[1:]
-        low, best, high = (1, BEST_BATCH, MAX_BATCH) if spec.batch == "dynamic" else (spec.batch,) * 3
-        profile.set_shape(tensor.name, (low, *sides), (best, *sides), (high, *sides))
+        profile.set_shape(tensor.name, *((batch, *sides) for batch in batches))
     return profile
 
 
@@ -117,14 +147,3 @@ def _aim(trt: ModuleType, config: Any, capability: str) -> None:  # noqa: ANN401
         )
     config.num_compute_capabilities = 1
     config.set_compute_capability(aim, 0)
-
-
-def _logger(trt: ModuleType, log: list[str]) -> Any:  # noqa: ANN401 - the library is untyped
-    class Logger(trt.ILogger):  # type: ignore[name-defined, misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, message: str) -> None:  # noqa: ANN401
-            log.append(f"{str(severity).rpartition('.')[2]}: {message}")
-
-    return Logger()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bobrt.errors import BobrtError
-from engines.runner import IMAGES, TensorMeta, answers, require_images
+from engines.runner import IMAGES, GpuFailure, TensorMeta, answers, out_of_memory, require_images
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,9 +49,9 @@ def pictures(count: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("fixed", "count", "asked"),
     [
-        (None, 10, [4, 4, 2]),
+        (None, 10, [4, 4, 4]),
         (None, 8, [4, 4]),
-        (None, 1, [1]),
+        (None, 1, [4]),
         (4, 10, [4, 4, 4]),
         (4, 8, [4, 4]),
         (16, 3, [16]),
@@ -59,7 +59,7 @@ def pictures(count: int) -> np.ndarray:
     ],
 )
 def test_every_image_is_answered_once_and_in_order(fixed: int | None, count: int, asked: list[int]) -> None:
-    """A free batch axis is cut short at the end, a fixed one filled up; a buffer used again harms nothing."""
+    """Every call asks a whole batch, the last filled up; a buffer used again harms nothing."""
     runner = Echo(fixed)
 
     got = answers(runner, pictures(count), batch=4)
@@ -102,3 +102,45 @@ def test_an_engine_that_takes_anything_else_is_refused(inputs: dict[str, TensorM
     expected = "a bobrt engine takes images uint8 [batch, side, side, 3]"
     assert caught.value.message == f"it.onnx takes {had}; {expected}"
     assert "bobrt export" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be reported later",
+        "CUDA failure 719: unspecified launch failure ; GPU=0 ; hostname=box",
+        "CUDNN failure 5003: CUDNN_STATUS_EXECUTION_FAILED_CUDART",
+        "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+        "cuMemcpyHtoDAsync failed: unknown error",
+        "Triton Error [CUDA]: device-side assert triggered",
+    ],
+    ids=["PyTorch", "ONNX Runtime", "its cuDNN", "PyTorch's cuDNN", "pycuda", "Triton"],
+)
+def test_a_gpu_that_vanishes_is_one_line(said: str) -> None:
+    """Whoever notices: what the library said, and where to look."""
+    with pytest.raises(BobrtError) as caught, GpuFailure():
+        raise RuntimeError(said)
+
+    assert caught.value.message == f"the GPU failed: {' '.join(said.split())}"
+    assert "nvidia-smi" in caught.value.hint
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA failure 2: out of memory ; GPU=0"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        ValueError("customer failed"),
+        BobrtError("the engine takes no such batch: CUDA error"),
+    ],
+    ids=["PyTorch", "ONNX Runtime", "cuBLAS", "another matter", "said already"],
+)
+def test_what_is_no_failure_of_the_gpu_passes_as_it_is(error: Exception) -> None:
+    """Above all want of memory, which ends a climb and not a cell."""
+    with pytest.raises(type(error)) as caught, GpuFailure():
+        raise error
+
+    assert caught.value is error
+    assert out_of_memory(error) == isinstance(error, RuntimeError)

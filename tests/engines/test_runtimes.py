@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sysconfig
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,18 +13,24 @@ import pytest
 from support import TINY
 
 from bobrt.spec import Placement, Precision
-from engines import runtimes
+from engines import libraries, runtimes
 from engines.ort_cpu import OrtCpuRunner
-from engines.runtimes import RUNTIMES, Runtime, cannot_build, cannot_run, open_runner
+from engines.runtimes import (
+    RUNTIMES,
+    Runtime,
+    cannot_build,
+    cannot_run,
+    no_gpu_for_torch,
+    on_gpu,
+    open_runner,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from support import Ran, Workspace
 
-    from bobrt.artifacts import Artifact
-
+ROOT = Path(__file__).resolve().parents[2]
 NO_GPU = "no NVIDIA driver on this machine"
 
 
@@ -57,6 +65,13 @@ def test_a_runtime_runs_where_its_library_its_gpu_and_its_runner_are(gpu: bool) 
     assert cannot_run(runtime(module="no_such_library")) == "no_such_library is not installed"
     assert cannot_run(runtime(needs_gpu=True)) == ("" if gpu else NO_GPU)
     assert cannot_run(runtime(runner=None)) == "this version builds plain engines and does not yet run them"
+    assert cannot_run(runtime(lacks=lambda: "something else")) == "something else"
+    assert (
+        cannot_run(runtime(runs_with=("json", "no_such"))) == "no_such is not installed (pip install no_such)"
+    )
+    assert cannot_run(runtime(runs_with=("no_such", "not.this"))) == (
+        "no_such and not-this are not installed (pip install no_such not-this)"
+    )
 
 
 def test_an_engine_is_built_where_its_library_is_and_tensorrt_s_on_its_gpu(gpu: bool) -> None:
@@ -69,20 +84,143 @@ def test_an_engine_is_built_where_its_library_is_and_tensorrt_s_on_its_gpu(gpu: 
     assert cannot_build(runtime(module="no_such_library", artifact="onnx")) == ""
 
 
+def test_tensorrt_for_rtx_has_no_use_for_a_server_s_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It neither builds for a Hopper nor runs there; a GPU that says nothing may be one of its own."""
+    said = []
+    for here in ((9, 0), (8, 9), None):
+        monkeypatch.setattr(runtimes, "compute_capability", lambda here=here: here)
+        said.append(cannot_build(RUNTIMES.get("tensorrt-rtx")))
+
+    assert said == ["TensorRT for RTX does not run on a GPU of compute capability 9.0", "", ""]
+
+
 def test_the_embedded_runtimes_run_here() -> None:
-    """PyTorch and ONNX Runtime need nothing but their libraries."""
-    assert [cannot_run(RUNTIMES.get(name)) for name in ("torch", "ort-cpu")] == ["", ""]
-    assert {"torch", "ort-cpu", "tensorrt", "tensorrt-rtx"} <= set(RUNTIMES.names())
+    """PyTorch and ONNX Runtime need nothing but their libraries, torch.compile a compiler too."""
+    assert [cannot_run(RUNTIMES.get(name)) for name in ("torch", "torch-compile", "ort-cpu")] == [""] * 3
 
 
-def test_only_what_can_run_can_be_opened(made: Callable[..., Artifact]) -> None:
-    """A runner comes not yet entered; a runtime without one has nothing to open."""
-    runner = open_runner(RUNTIMES.get("ort-cpu"), made("onnx").path, 1)
+def test_every_runner_of_the_table_is_where_it_says() -> None:
+    """A name that is mistyped would be found out only where the runtime runs."""
+    for entry in RUNTIMES.all().values():
+        assert entry.runner is not None
+        module, _, name = entry.runner.partition(":")
+        source = Path(*module.split(".")).with_suffix(".py")
+        assert f"\nclass {name}" in (ROOT / source).read_text(encoding="utf-8")
 
-    assert isinstance(runner, OrtCpuRunner)
-    assert not hasattr(runner, "_session")
+
+def test_a_runner_is_given_what_the_cell_asks_for_and_is_not_yet_entered(tmp_path: Path) -> None:
+    """Path, threads, precision and batch; a file that says the last two itself leaves them out."""
+    path = tmp_path / "it.onnx"
+    mine = runtime(runner=f"{__name__}:Told")
+
+    assert open_runner(mine, path, 2, Precision.TF32, 8).told == (path, 2, Precision.TF32, 8)  # type: ignore[attr-defined]
+    assert open_runner(mine, path, 2).told == (path, 2, Precision.FP32, "dynamic")  # type: ignore[attr-defined]
+    assert isinstance(open_runner(RUNTIMES.get("ort-cpu"), path, 1), OrtCpuRunner)
     with pytest.raises(NotImplementedError):
-        open_runner(RUNTIMES.get("tensorrt-rtx"), made("onnx").path, 1)
+        open_runner(runtime(runner=None), path, 1)
+
+
+class Told:
+    """A runner that remembers."""
+
+    def __init__(self, *told: object) -> None:
+        self.told = told
+
+
+@pytest.mark.parametrize("name", ["torch", "torch-compile"])
+def test_tf32_is_of_a_gpu_and_a_gpu_s_precisions_are_of_its_generation(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, name: str
+) -> None:
+    """fp8 on Ampere, bf16 on Turing, TF32 on a CPU: the reason names both sides."""
+    entry = msgspec.structs.replace(RUNTIMES.get(name), lacks=None, precisions=tuple(Precision))
+    monkeypatch.setattr(runtimes, "compute_capability", lambda: (7, 5))
+
+    assert cannot_run(entry, Precision.FP16) == ""
+    if not gpu:
+        assert cannot_run(entry, Precision.TF32) == f"tf32 is arithmetic of a GPU: {NO_GPU}"
+        assert cannot_run(entry, Precision.BF16) == ""
+        return
+    old = "needs a GPU of compute capability {}, and this one has {}"
+    assert cannot_run(entry, Precision.TF32) == "tf32 " + old.format("8.0", "7.5")
+    assert cannot_run(entry, Precision.BF16) == "bf16 " + old.format("8.0", "7.5")
+    monkeypatch.setattr(runtimes, "compute_capability", lambda: (8, 6))
+    assert cannot_run(entry, Precision.FP8) == "fp8 " + old.format("8.9", "8.6")
+    assert cannot_run(entry, Precision.TF32) == ""
+
+
+def test_what_computes_on_the_gpu_is_known_without_loading_anything(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, tmp_path: Path
+) -> None:
+    """PyTorch does where it is built for CUDA and a GPU is to be seen; ONNX Runtime's CPU provider never."""
+    cpu_only = tmp_path / "version.py"
+    cpu_only.write_text("cuda: Optional[str] = None\nhip: Optional[str] = None\n")
+
+    assert [on_gpu(RUNTIMES.get(name)) for name in ("torch", "ort-cuda", "ort-cpu")] == [gpu, True, False]
+    monkeypatch.setattr(libraries, "folders_of", lambda _: [tmp_path])
+    assert not on_gpu(RUNTIMES.get("torch"))
+    assert no_gpu_for_torch() == ("this PyTorch is built without CUDA (pip install torch)" if gpu else NO_GPU)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert no_gpu_for_torch() == "CUDA_VISIBLE_DEVICES=-1 hides every GPU"
+    assert cannot_run(RUNTIMES.get("ort-cuda")) == "CUDA_VISIBLE_DEVICES=-1 hides every GPU"
+
+
+def test_torch_compile_says_which_tool_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is compiled, with the line that brings it."""
+    assert cannot_run(RUNTIMES.get("torch-compile")) == ""
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: "/nowhere")
+    assert cannot_run(RUNTIMES.get("torch-compile")) == (
+        "torch.compile needs Python's headers, and there is no /nowhere/Python.h (apt install python3-dev)"
+    )
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert cannot_run(RUNTIMES.get("torch-compile")) == (
+        "torch.compile needs a C++ compiler, and there is no no-such-compiler here (apt install g++)"
+    )
+
+
+@pytest.fixture
+def with_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A machine with a GPU, which has such libraries and such a TensorRT."""
+
+    def describe(there: Callable[[str], bool], tensorrt: str | None = None) -> None:
+        monkeypatch.setattr(runtimes, "no_driver", lambda: "")
+        monkeypatch.setattr(libraries, "find", lambda name: Path(name) if there(name) else None)
+        monkeypatch.setattr(runtimes, "version", lambda _: tensorrt)
+
+    return describe
+
+
+def test_ort_cuda_says_which_libraries_it_lacks(
+    monkeypatch: pytest.MonkeyPatch, with_gpu: Callable[..., None]
+) -> None:
+    """The wheel has the provider; CUDA and cuDNN come with others. Or it is a wheel without it."""
+    entry = RUNTIMES.get("ort-cuda")
+
+    with_gpu(lambda _: True)
+    assert cannot_run(entry) == ""
+    with_gpu(lambda name: "cudnn" not in name)
+    assert cannot_run(entry) == (
+        "ONNX Runtime's CUDA provider needs libcudnn.so.9, found nowhere "
+        "(pip install 'onnxruntime-gpu[cuda,cudnn]')"
+    )
+    monkeypatch.setattr(runtimes, "provider", lambda _: None)
+    assert cannot_run(entry) == (
+        "this build of ONNX Runtime has no CUDA provider (pip install onnxruntime-gpu)"
+    )
+
+
+def test_ort_trt_wants_the_tensorrt_it_was_built_for(with_gpu: Callable[..., None]) -> None:
+    """Beside TensorRT 11, or none, the reason says which it needs and what is there."""
+    entry = RUNTIMES.get("ort-trt")
+    needs = "ONNX Runtime's TensorRT provider is built for TensorRT 10 (libnvinfer.so.10)"
+
+    with_gpu(lambda _: True)
+    assert cannot_run(entry) == ""
+    with_gpu(lambda name: "nv" not in name, tensorrt="11.4.0.106")
+    assert cannot_run(entry) == (
+        f"{needs}, and TensorRT 11.4.0.106 is installed (pip install 'tensorrt==10.*')"
+    )
+    with_gpu(lambda name: "nv" not in name)
+    assert cannot_run(entry) == f"{needs}, and none is installed (pip install 'tensorrt==10.*')"
 
 
 PLUGIN = """

@@ -40,26 +40,46 @@ def cell(runtime: str = "ort-cpu", precision: str = "fp32", **changes: Any) -> C
 
 
 def target(asked: Cell) -> stages.Target:
-    return stages.artifact_target(asked, stages.checkpoint_target(asked, RECIPE, None))
+    return stages.artifact_target(asked, stages.checkpoint_target(asked, RECIPE, None), 1.0)
 
 
 WAYS = {
     ("torch", "fp32"): "checkpoint",
+    ("torch", "tf32"): "checkpoint",
+    ("torch", "fp16"): "checkpoint",
+    ("torch", "bf16"): "checkpoint",
+    ("torch-compile", "fp32"): "checkpoint",
+    ("torch-compile", "tf32"): "checkpoint",
+    ("torch-compile", "fp16"): "checkpoint",
+    ("torch-compile", "bf16"): "checkpoint",
     ("ort-cpu", "fp32"): "checkpoint onnx",
-    ("ort-cpu", "fp16"): "checkpoint onnx fp16",
     ("ort-cpu", "int8"): "checkpoint onnx int8-onnxruntime",
+    ("ort-cuda", "fp32"): "checkpoint onnx",
+    ("ort-cuda", "tf32"): "checkpoint onnx",
+    ("ort-cuda", "fp16"): "checkpoint onnx fp16",
+    ("ort-cuda", "bf16"): "checkpoint onnx bf16",
+    ("ort-trt", "fp32"): "checkpoint onnx",
+    ("ort-trt", "tf32"): "checkpoint onnx",
+    ("ort-trt", "fp16"): "checkpoint onnx fp16",
+    ("ort-trt", "bf16"): "checkpoint onnx bf16",
+    ("ort-trt", "int8"): "checkpoint onnx int8-tensorrt",
+    ("ort-trt", "fp8"): "checkpoint onnx fp8",
     ("tensorrt", "fp32"): "checkpoint onnx engine-tensorrt",
     ("tensorrt", "tf32"): "checkpoint onnx engine-tensorrt",
     ("tensorrt", "fp16"): "checkpoint onnx fp16 engine-tensorrt",
+    ("tensorrt", "bf16"): "checkpoint onnx bf16 engine-tensorrt",
     ("tensorrt", "int8"): "checkpoint onnx int8-tensorrt engine-tensorrt",
+    ("tensorrt", "fp8"): "checkpoint onnx fp8 engine-tensorrt",
     ("tensorrt-rtx", "fp32"): "checkpoint onnx engine-tensorrt-rtx",
     ("tensorrt-rtx", "tf32"): "checkpoint onnx engine-tensorrt-rtx",
     ("tensorrt-rtx", "fp16"): "checkpoint onnx fp16 engine-tensorrt-rtx",
+    ("tensorrt-rtx", "bf16"): "checkpoint onnx bf16 engine-tensorrt-rtx",
     ("tensorrt-rtx", "int8"): "checkpoint onnx int8-tensorrt engine-tensorrt-rtx",
+    ("tensorrt-rtx", "fp8"): "checkpoint onnx fp8 engine-tensorrt-rtx",
 }
 
 
-@pytest.mark.parametrize("runtime", ["torch", "ort-cpu", "tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("runtime", RUNTIMES.names())
 @pytest.mark.parametrize("precision", [str(precision) for precision in Precision])
 def test_every_runtime_has_its_way_to_every_precision_or_says_it_has_none(
     runtime: str, precision: str
@@ -74,7 +94,9 @@ def test_every_runtime_has_its_way_to_every_precision_or_says_it_has_none(
         target(asked)
 
     have = ", ".join(p for r, p in WAYS if r == runtime)
-    assert sorted(caught.value.message.partition(": it takes ")[2].split(", ")) == sorted(have.split(", "))
+    listed, _, why = caught.value.message.partition(": it takes ")[2].partition("; ")
+    assert sorted(listed.split(", ")) == sorted(have.split(", "))
+    assert why == RUNTIMES.get(runtime).others != ""
     assert caught.value.message.startswith(f"{runtime} has no {precision}: ")
     assert caught.value.hint == "bobrt list runtimes"
 
@@ -99,6 +121,24 @@ def test_what_is_asked_for_reaches_the_stage_it_is_about() -> None:
     assert target(published).chain()[0].options["recipe"] is None
 
 
+def test_the_drop_that_is_allowed_reaches_the_eight_bit_stages_alone() -> None:
+    """Another goal is another int8 file, and the same fp16 file."""
+
+    def of(precision: str, goal: float) -> stages.Target:
+        asked = cell("tensorrt", precision)
+        return stages.artifact_target(asked, stages.checkpoint_target(asked, RECIPE, None), goal)
+
+    for precision in ("int8", "fp8"):
+        assert [step.options.get("max_drop") for step in of(precision, 0.5).chain()] == [
+            None,
+            None,
+            0.5,
+            None,
+        ]
+        assert of(precision, 0.5) != of(precision, 1.0)
+    assert of("fp16", 0.5) == of("fp16", 1.0)
+
+
 def test_with_no_gpu_an_engine_is_for_a_named_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The target is compute capability 8.6, and no machine is named: the engine is everyone's."""
     monkeypatch.setattr(stages, "no_driver", lambda: "no NVIDIA driver on this machine")
@@ -120,19 +160,22 @@ def test_with_a_gpu_an_engine_is_for_it_and_for_no_other_machine(monkeypatch: py
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_a_low_precision_needs_a_task(precision: str) -> None:
     """A backbone as published has no images to set it on; the hint names a task."""
-    published = cell(precision=precision, task="", protocol=Protocol.PUBLISHED)
+    published = cell("tensorrt", precision, task="", protocol=Protocol.PUBLISHED)
 
     with pytest.raises(UsageError, match=f"{precision} is set on a task's training images") as caught:
         stages.require_calibration(published)
 
     assert caught.value.hint == f"bobrt build test_resnet --task digits --precision {precision}"
-    stages.require_calibration(cell(precision=precision))
+    stages.require_calibration(cell("tensorrt", precision))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32"])
-def test_full_precision_needs_none(precision: str) -> None:
-    """There is nothing to set."""
-    stages.require_calibration(cell(precision=precision, task="", protocol=Protocol.PUBLISHED))
+@pytest.mark.parametrize(
+    ("runtime", "precision"),
+    [("ort-cpu", "fp32"), ("tensorrt", "tf32"), ("tensorrt", "bf16"), ("torch", "fp16")],
+)
+def test_what_is_set_on_no_images_needs_no_task(runtime: str, precision: str) -> None:
+    """bf16 reaches as far as fp32, and PyTorch casts a checkpoint when it is opened."""
+    stages.require_calibration(cell(runtime, precision, task="", protocol=Protocol.PUBLISHED))
 
 
 @pytest.mark.parametrize("name", stages.STAGES)
@@ -165,7 +208,7 @@ def test_a_file_is_found_on_disk_by_what_was_asked(tiny_run: Any) -> None:
     recipe = Recipe(epochs=1, lr=3e-3, batch=32)
 
     def find(asked: Cell) -> Artifact | None:
-        return shop.find(stages.artifact_target(asked, stages.checkpoint_target(asked, recipe, None)))
+        return shop.find(stages.artifact_target(asked, stages.checkpoint_target(asked, recipe, None), 100.0))
 
     assert find(cell("ort-cpu", "int8")) is not None
     assert find(cell("ort-cpu", "int8", batch=4)) is None

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 import onnx
 import pytest
 import tensorrt_rtx as trt
-from onnx import helper
+from onnx import TensorProto, helper
 
 from bobrt.artifacts import Artifact, Job
 from bobrt.errors import BobrtError, UsageError
@@ -24,9 +25,20 @@ if TYPE_CHECKING:
     Graph = Callable[..., onnx.ModelProto]
 
 
-def spec(precision: Precision = Precision.FP32, batch: Batch = "dynamic", target: str = "8.6") -> EngineSpec:
+FLOAT, HALF, BF16, FP8 = (
+    TensorProto.FLOAT,
+    TensorProto.FLOAT16,
+    TensorProto.BFLOAT16,
+    TensorProto.FLOAT8E4M3FN,
+)
+SIDES = (32, 32, 3)
+
+
+def spec(
+    precision: Precision = Precision.FP32, batch: Batch = "dynamic", target: str = "8.6", **changes: Any
+) -> EngineSpec:
     return EngineSpec(
-        runtime="tensorrt-rtx", precision=precision, batch=batch, compute_capability=target, device=""
+        runtime="tensorrt-rtx", precision=precision, batch=batch, compute_capability=target, **changes
     )
 
 
@@ -36,22 +48,27 @@ class Watched:
     def __init__(self) -> None:
         self.flags: list[int] = []
         self.tf32: list[bool] = []
-        self.profile: list[Any] = []
+        self.profiles: list[Any] = []
+        self.verbosity: list[Any] = []
         self.target: list[Any] = []
         told = self
 
         class Builder(trt.Builder):
+            def __del__(self) -> None:
+                """Not the library's own, which warns whoever has it called."""
+
             def create_network(self, flags: int) -> Any:
                 told.flags.append(flags)
                 return super().create_network(flags)
 
             def create_optimization_profile(self) -> Any:
-                self.profile = super().create_optimization_profile()
-                return self.profile
+                told.profiles.append(super().create_optimization_profile())
+                return told.profiles[-1]
 
             def build_serialized_network(self, network: Any, config: Any) -> Any:
                 told.tf32.append(config.get_flag(trt.BuilderFlag.TF32))
-                told.profile += [tuple(shape) for shape in self.profile.get_shape("images")]
+                told.profiles = [[tuple(s) for s in each.get_shape("images")] for each in told.profiles]
+                told.verbosity.append(config.profiling_verbosity)
                 told.target += [
                     config.get_compute_capability(i) for i in range(config.num_compute_capabilities)
                 ]
@@ -94,13 +111,22 @@ def test_left_alone_the_library_would_allow_tf32() -> None:
     assert config.get_flag(trt.BuilderFlag.TF32)
 
 
-def test_a_free_batch_axis_gets_a_profile(made: Find) -> None:
-    """One image to 64, tuned for 8."""
+def test_the_engine_can_be_asked_what_it_came_to(made: Find) -> None:
+    """Details of its layers are kept in it."""
     watched = Watched()
 
     trt_build.build(watched, made("onnx").path.read_bytes(), spec(), [])
 
-    assert watched.profile == [(1, 32, 32, 3), (8, 32, 32, 3), (64, 32, 32, 3)]
+    assert watched.verbosity == [trt.ProfilingVerbosity.DETAILED]
+
+
+def test_a_free_batch_axis_gets_every_profile_that_was_asked_for(made: Find) -> None:
+    """One image alone, a few, many: each tuned for its own."""
+    watched, asked = Watched(), ((1, 1, 1), (2, 8, 16), (17, 64, 256))
+
+    trt_build.build(watched, made("onnx").path.read_bytes(), spec(profiles=asked), [])
+
+    assert watched.profiles == [[(batch, *SIDES) for batch in profile] for profile in asked]
 
 
 def test_a_fixed_batch_is_the_whole_profile(made: Find) -> None:
@@ -112,7 +138,92 @@ def test_a_fixed_batch_is_the_whole_profile(made: Find) -> None:
 
     trt_build.build(watched, model.SerializeToString(), spec(batch=5), [])
 
-    assert watched.profile == [(5, 32, 32, 3)] * 3
+    assert watched.profiles == [[(5, *SIDES)] * 3]
+
+
+def dense(graph: Graph, kind: int) -> onnx.ModelProto:
+    """A layer whose product is in a type: by casts, or between a quantizer and its inverse for fp8."""
+    weight = helper.make_tensor("w", FLOAT, [48, 32], np.random.default_rng(0).normal(size=1536))
+    shape = helper.make_tensor("s", TensorProto.INT64, [2], [0, 48])
+    one = helper.make_tensor("one", FLOAT, [], [0.5])
+    zero = helper.make_tensor("zero", FP8, [], [0.0])
+    node = helper.make_node
+    if kind == FP8:
+        through = [
+            node(op, [name, "one", "zero"], [out])
+            for name, out in (("f", "a"), ("w", "b"))
+            for op, name, out in (("QuantizeLinear", name, f"{out}q"), ("DequantizeLinear", f"{out}q", out))
+        ]
+    else:
+        through = [node("Cast", [name], [out], to=kind) for name, out in (("f", "a"), ("w", "b"))]
+    nodes = [node("Reshape", ["x", "s"], ["f"]), *through, node("MatMul", ["a", "b"], ["c"])]
+    nodes.append(node("Cast", ["c"], ["y"], to=FLOAT))
+    model = graph(nodes, [weight, shape, one, zero])
+    del model.graph.output[0].type.tensor_type.shape.dim[2:]
+    return model
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind", "target"),
+    [(Precision.BF16, BF16, "8.6"), (Precision.FP16, HALF, "8.6"), (Precision.FP8, FP8, "8.9")],
+)
+def test_a_file_in_a_narrow_float_builds_for_a_gpu_that_has_it(
+    graph: Graph, precision: Precision, kind: int, target: str
+) -> None:
+    """Strongly typed: the file alone says it, and no flag could."""
+    log: list[str] = []
+
+    assert trt_build.build(trt, dense(graph, kind).SerializeToString(), spec(precision, target=target), log)
+    assert not [line for line in log if line.startswith(("ERROR", "INTERNAL_ERROR"))]
+
+
+def test_fp8_does_not_build_for_a_gpu_without_it(graph: Graph) -> None:
+    """The line says why; the compute capability to ask for is `stages.FP8_CAPABILITY`."""
+    with pytest.raises(BobrtError, match=r"^tensorrt-rtx cannot build the file: ") as caught:
+        trt_build.build(trt, dense(graph, FP8).SerializeToString(), spec(Precision.FP8, target="8.6"), [])
+
+    assert "\n" not in caught.value.message
+
+
+def attention(graph: Graph, kind: int) -> onnx.ModelProto:
+    """Attention of opset 23, as torch's exporter writes it."""
+    draw, node, numpy = np.random.default_rng(0), helper.make_node, onnx.numpy_helper.from_array
+    initializers = [
+        numpy(np.array(values, np.int64), name)
+        for name, values in {"tokens": [0, 16, 3], "heads": [0, 16, 2, 32], "out": [0, 16, 64]}.items()
+    ]
+    nodes = [node("Reshape", ["x", "tokens"], ["t0"]), node("Cast", ["t0"], ["t"], to=kind)]
+    for name in "qkv":
+        weight = draw.normal(size=(3, 64)).astype(np.float32 if kind == FLOAT else np.float16)
+        initializers.append(numpy(weight, f"w{name}"))
+        nodes += [
+            node("MatMul", ["t", f"w{name}"], [f"{name}0"]),
+            node("Reshape", [f"{name}0", "heads"], [f"{name}1"]),
+            node("Transpose", [f"{name}1"], [name], perm=[0, 2, 1, 3]),
+        ]
+    nodes += [
+        node("Attention", ["q", "k", "v"], ["a"]),
+        node("Transpose", ["a"], ["b"], perm=[0, 2, 1, 3]),
+        node("Reshape", ["b", "out"], ["c"]),
+        node("Cast", ["c"], ["y"], to=FLOAT),
+    ]
+    model = graph(nodes, initializers, opset=23)
+    del model.graph.output[0].type.tensor_type.shape.dim[3:]
+    return model
+
+
+@pytest.mark.parametrize("kind", [FLOAT, HALF], ids=["fp32", "fp16"])
+def test_attention_builds_where_no_kernel_does_it_at_once(graph: Graph, kind: int) -> None:
+    """It may be taken apart; nobody has to decompose it in the file."""
+    assert trt_build.build(trt, attention(graph, kind).SerializeToString(), spec(), [])
+
+
+def test_left_alone_attention_does_not_build(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason for it: there are fused kernels for narrow types alone, and the builder asks first."""
+    monkeypatch.setattr(trt_build, "_let_attention_be_taken_apart", lambda *_: None)
+
+    with pytest.raises(BobrtError, match="Attention operation was not supported by a dedicated kernel"):
+        trt_build.build(trt, attention(graph, FLOAT).SerializeToString(), spec(), [])
 
 
 @pytest.mark.parametrize(
@@ -184,14 +295,26 @@ def test_a_library_without_the_flag_is_asked_for_none(members: dict[str, int], f
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_an_engine_s_folder_has_the_engine_its_log_and_what_it_is(made: Find, precision: str) -> None:
-    """The manifest names library, target and share; the log is the builder's own words."""
+    """The manifest names all that it was built from and for; the log is the builder's own words."""
     engine = made("engine-tensorrt-rtx", precision)
     detail = engine.manifest.detail
     log = (engine.path.parent / "build.log").read_text(encoding="utf-8").splitlines()
 
     assert engine.path.name == "engine.bin"
     assert engine.manifest.options["compute_capability"] == "8.6"
-    assert detail["library"] == trt.__version__
+    assert detail["identity"] == {
+        "onnx_sha256": engine.manifest.source_sha256,
+        "place": {
+            "library": f"tensorrt_rtx {trt.__version__}",
+            "compute_capability": "8.6",
+            "gpu": None,
+            "driver": None,
+            "cuda": None,
+        },
+        "profiles": [[1, 8, 256]],
+        "options": {"level": 3, "tf32": False, "strongly_typed": True},
+    }
+    assert detail["macs"]
     assert detail["card"]["precision"] == precision
     assert detail["shares"][precision] >= 0.9
     assert [line for line in log if line.startswith("INFO: ")]

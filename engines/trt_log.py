@@ -1,0 +1,52 @@
+"""What a TensorRT library says while it works, and the error that is made of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bobrt.errors import BobrtError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_MEMORY = ("out of memory", "OutOfMemory", "could not be allocated")
+"""How TensorRT says that the device is full."""
+
+
+class Log:
+    """The messages of one engine, oldest first.
+
+    Args:
+        lines: Receives them, each as `SEVERITY: message`.
+
+    """
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+
+    def logger(self, trt: ModuleType) -> Any:  # noqa: ANN401 - the library is untyped
+        """Return a logger of the library that writes here."""
+        lines = self.lines
+
+        class Logger(trt.ILogger):  # type: ignore[name-defined, misc]
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:  # noqa: ANN401
+                lines.append(f"{str(severity).rpartition('.')[2]}: {message}")
+
+        return Logger()
+
+    def error(self, what: str, hint: str = "") -> BobrtError | MemoryError:
+        """Return the error for something the library refused, with its own last word on it.
+
+        A `MemoryError` where the device is full, so that a climb over batches ends there.
+        """
+        errors = [line for line in self.lines if line.startswith(("ERROR", "INTERNAL_ERROR"))]
+        if full := [line for line in errors if any(word in line for word in _MEMORY)]:
+            return MemoryError(f"{what}: out of memory: {_short(full[-1])}")
+        return BobrtError(f"{what}: {_short(errors[-1]) if errors else 'no reason given'}", hint)
+
+
+def _short(line: str) -> str:
+    return " ".join(line.split())[:300]

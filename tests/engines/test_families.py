@@ -1,0 +1,34 @@
+"""One member of each family, cut down: exported, proven, converted, and built for TensorRT-RTX.
+
+The same steps as `make matrix` takes the whole catalogue through, at its own sizes and at every precision.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import architecture
+import pytest
+from families import FAMILIES, entry
+
+from bobrt.spec import Precision
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WHOLE = {"resnet", "convnext", "vit", "swin", "efficientnet"}
+"""Families whose member goes through every precision here; the others through fp32 and fp16."""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_member_goes_all_the_way(family: str, tmp_path: Path) -> None:
+    """fp32 agrees with PyTorch where every block shows; the rest is at its precision; RTX takes all."""
+    member = FAMILIES[family][0]
+    made = architecture.exported(entry(member), tmp_path, member.size)
+
+    assert architecture.built(made.path, Precision.FP32) > 1000
+    for low in architecture.CONVERSIONS if family in WHOLE else [Precision.FP16]:
+        path, share = architecture.converted(made.path, low, tmp_path / str(low))
+        # ModelOpt leaves depthwise convolutions out of fp8: they are most of a small EfficientNet.
+        assert share >= (0.25 if low is Precision.FP8 else 0.9), low
+        assert architecture.built(path, low) > 1000, low
