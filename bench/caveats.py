@@ -65,8 +65,4 @@ CAVEATS = {
         "nothing to compare with: the checkpoint this file came from is not known here",
         "bench the backbone by name, so that bobrt makes the file from its checkpoint",
     ),
-    "below-half-precision-share": Caveat(
-        "less than half of the multiply-adds are at the asked precision",
-        "bobrt build NAME --precision P prints the share; choose another precision",
-    ),
 }

@@ -21,13 +21,14 @@ from bobrt import data
 from bobrt.catalogue import TASKS
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
-from bobrt.paths import sha256_of
 from bobrt.result import CellRecord, Result
 from bobrt.spec import State
 from bobrt.speed import ColdStart, Memory
 from bobrt.system import this_system
 from bobrt.tasks import task_of
-from engines.runtimes import RUNTIMES, open_runner, versions
+from engines import onnx_file
+from engines.runner import Noted, ReadBack
+from engines.runtimes import RUNTIMES, on_gpu, open_runner, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,10 +40,13 @@ if TYPE_CHECKING:
     from bench.nvml import Gpu
     from bench.orders import CellOrder
     from bobrt.data import Split
+    from bobrt.result import Artifact
     from bobrt.spec import Cell, TaskCard
     from bobrt.tasks import Task
     from engines.runner import Runner
 
+HALF = 0.5
+"""Share of the multiply-adds at the precision asked for, below which a row would claim what it is not."""
 POOL = 32
 """Different real images that take turns under the stopwatch."""
 
@@ -84,13 +88,13 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         stage = _stage(first.runner, images, order, report)
         with MachineWatch(gpu) as watch:
             speed = scenarios.timed(stage)
-        memory.end()  # LoadGen and files take memory that the engine does not
+        memory.end()  # what comes now takes memory that the engine does not
+        artifact = _require_realised(order, first.runner)
+        notes = first.runner.notes() if isinstance(first.runner, Noted) else []
         energy = scenarios.energy_of(stage, speed, counter(gpu))
         more = scenarios.more(stage, speed, _road(task, order))
     _require_same(order.file, artifact.sha256)
     machine = reference.level_ms(order.threads)
-    if artifact.precision_share is not None and artifact.precision_share < 0.5:  # noqa: PLR2004
-        caveats.add("below-half-precision-share")
     result = Result(
         state=State.COMPLETE,
         reason="",
@@ -119,6 +123,7 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         energy=energy,
         watch=watch.record(),
         cold_start=ColdStart(open_ms=[first.open_ms], first_ms=[first.first_ms]),
+        notes=notes,
     )
     return rounds.add(Path(order.record), result, {}, speed.loops, [machine])
 
@@ -149,7 +154,7 @@ def _once_more(order: CellOrder, report: Callable[[str, str], None]) -> Result:
 
 def device(order: CellOrder) -> Gpu | None:
     """Return the GPU a cell runs on, or None for the CPU."""
-    return open_gpu() if RUNTIMES.get(order.cell.runtime).needs_gpu else None
+    return open_gpu() if on_gpu(RUNTIMES.get(order.cell.runtime)) else None
 
 
 def record_of(cell: Cell) -> CellRecord:
@@ -158,7 +163,10 @@ def record_of(cell: Cell) -> CellRecord:
 
 
 def _opened(order: CellOrder, images: NDArray[np.uint8]) -> AbstractContextManager[Opened]:
-    runner = open_runner(RUNTIMES.get(order.cell.runtime), Path(order.file), order.threads)
+    cell = order.cell
+    runner = open_runner(
+        RUNTIMES.get(cell.runtime), Path(order.file), order.threads, cell.precision, cell.batch
+    )
     return opened(runner, images, order.file)
 
 
@@ -188,8 +196,35 @@ def _road(task: Task | None, order: CellOrder) -> Road:
     return Road(split, order.card.transform, task, Path(order.record).with_suffix(store.LOADGEN))
 
 
+def _require_realised(order: CellOrder, runner: Runner) -> Artifact:
+    """Return the artifact's record with the share of its arithmetic that runs at the precision asked for.
+
+    Raises:
+        BobrtError: It is less than half: in the file, or in what the runtime made of it.
+
+    """
+    asked, shares = str(order.cell.precision), runner.realised() if isinstance(runner, ReadBack) else None
+    asked = "fp32" if asked == "tf32" else asked  # the same numbers, multiplied otherwise
+    held = order.artifact.precision_share
+    if held is not None and held < HALF:
+        kept = f"; {len(order.card.kept)} blocks were kept out to hold the drop" if order.card.kept else ""
+        raise BobrtError(
+            f"precision-not-realised: the file has {100 * held:.0f} % of its multiply-adds at {asked}{kept}",
+            "raise --max-drop, or choose another precision",
+        )
+    if shares is None:
+        return order.artifact
+    if (found := shares.get(asked, 0.0)) < HALF:
+        told = ", ".join(f"{100 * share:.0f} % at {name}" for name, share in shares.items())
+        raise BobrtError(
+            f"precision-not-realised: asked for {asked}, {order.cell.runtime} computes {told}",
+            "choose another runtime or precision: bobrt list runtimes",
+        )
+    return msgspec.structs.replace(order.artifact, realised_share=round(found, 4))
+
+
 def _require_same(file: str, sha256: str) -> None:
-    if (actual := sha256_of(Path(file))) != sha256:
+    if (actual := onnx_file.identity(Path(file))) != sha256:
         raise BobrtError(
             f"{file} was edited while it was benched: sha256 {actual[:12]}..., not {sha256[:12]}..."
         )

@@ -18,7 +18,7 @@ from bobrt.data import bundle as bundles
 from bobrt.errors import BobrtError, UnsupportedError, UsageError
 from bobrt.result import Artifact as ArtifactRecord
 from bobrt.result import Result
-from bobrt.spec import FileCard, Placement, Precision, Scenario, State
+from bobrt.spec import Backbone, FileCard, Placement, Precision, Scenario, State
 from bobrt.speed import Timing
 from bobrt.system import cores, this_system
 from engines.runtimes import RUNTIMES, cannot_build, cannot_run, versions
@@ -86,7 +86,7 @@ class Desk:
             return Decision(question, "done" if self._said_so(cell, reason) else "unsupported", reason)
         if missing and (blocked := self._blocked(question, missing)):
             return blocked
-        unable = cannot_run(runtime)
+        unable = cannot_run(runtime, cell.precision)
         stale, rounds = (why, 0) if artifact is None else self._standing(question, artifact, unable)
         if not stale and not (self.rerun if rerun is None else rerun):
             if unable or rounds >= self.plan.rounds:
@@ -172,7 +172,8 @@ class Desk:
         wanted = [*target.chain(), reference]
         missing = [step for step in wanted if self.shop.find(step) is None]
         # A cell that will not run needs its engine, not the answers to compare it with.
-        if missing == [reference] and cannot_run(RUNTIMES.get(question.cell.runtime)):
+        runtime = RUNTIMES.get(question.cell.runtime)
+        if missing == [reference] and cannot_run(runtime, question.cell.precision):
             missing = []
         return artifact, why, missing
 
@@ -186,7 +187,7 @@ class Desk:
         if reason := cannot_build(RUNTIMES.get(question.cell.runtime)):
             return Decision(question, "unsupported", reason)
         if question.cell.weights == "pretrained" and any(t.stage == "checkpoint" for t in missing):
-            error = _fetchable(self._checkpoint(question), question.cell.backbone)
+            error = _fetchable(self._checkpoint(question), self.shop.cache)
             if error:
                 return Decision(question, "skipped", error.message, hint=error.hint)
         return None
@@ -243,7 +244,7 @@ class Desk:
         return checkpoint_target(question.cell, self.plan.finetune, question.weights_path)
 
     def _target(self, question: Question) -> Target:
-        return artifact_target(question.cell, self._checkpoint(question))
+        return artifact_target(question.cell, self._checkpoint(question), self.plan.max_drop)
 
     def _reference(self, question: Question) -> Target:
         return reference_target(self._checkpoint(question))
@@ -266,15 +267,14 @@ def _bundle(question: Question) -> bundles.Bundle | None:
 
 
 @cache
-def _hub(name: str, timm_id: str) -> BobrtError | None:
+def _served(entry: Backbone, cache_folder: Path) -> BobrtError | None:
     try:
-        require_pretrained(name, timm_id, "bench")
+        require_pretrained(entry.name, entry.timm, "bench", entry.weights, cache_folder)
     except BobrtError as error:
         return error
     return None
 
 
-def _fetchable(checkpoint: Target, name: str) -> BobrtError | None:
-    """Return why the published weights cannot be fetched, or None; the hub is asked once a run."""
-    backbone = checkpoint.options["backbone"]
-    return _hub(name, str(backbone["timm"])) if isinstance(backbone, dict) else None
+def _fetchable(checkpoint: Target, cache_folder: Path) -> BobrtError | None:
+    """Return why the published weights cannot be fetched, or None; whoever has them is asked once a run."""
+    return _served(msgspec.convert(checkpoint.options["backbone"], type=Backbone), cache_folder)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 REFERENCE_RUNTIME = "torch"
 
 Names = Annotated[tuple[str, ...], Meta(min_length=1)]
+Points = Annotated[float, Meta(ge=0, le=100)]
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Seed = Annotated[int, Meta(ge=0)]
@@ -80,6 +81,8 @@ class Plan(Frozen, frozen=True, kw_only=True):
     """Also run every checkpoint in fp32 PyTorch."""
     rounds: Count = 3
     """How often every cell is timed, each time in a process of its own, among the others."""
+    max_drop: Points = 1.0
+    """Points of the metric int8 and fp8 may lose on validation; what loses more keeps blocks out of them."""
     finetune: Recipe | None = None
     timing: Windows = Windows()
     limits: Limits = Limits()
@@ -105,13 +108,14 @@ def path_of(name: str) -> Path:
     return Path(str(_plans() / f"{name}.toml"))
 
 
-def load(
+def load(  # noqa: PLR0913 - the flags that replace a key
     name: str,
     changes: dict[str, Any] | None = None,
     *,
     repeat: int | None = None,
     min_time: float | None = None,
     scenarios: Sequence[str] | None = None,
+    max_drop: float | None = None,
 ) -> Plan:
     """Return a bundled plan by its name, or any plan by its path, with some keys replaced.
 
@@ -121,6 +125,7 @@ def load(
         repeat: Rounds, in place of the plan's.
         min_time: Seconds each loop lasts at least, in place of the plan's; its cap is moved if need be.
         scenarios: How each engine is asked, in place of the plan's.
+        max_drop: Points eight bits may lose, in place of the plan's.
 
     Raises:
         UsageError: No such plan; or it is not TOML, has an unknown key, a wrong type, an
@@ -151,6 +156,8 @@ def load(
             "raise max_s in the plan's [timing], or lower its min_s",
         )
     plan = _timed_as(plan, repeat, min_time, scenarios)
+    if max_drop is not None:
+        plan = msgspec.structs.replace(plan, max_drop=max_drop)
     if "finetune" in plan.protocols and plan.finetune is None:
         raise UsageError(
             f"plan {path} fine-tunes and has no [finetune] table", "copy that of bobrt list plans"

@@ -11,7 +11,7 @@ from bobrt.data import feed
 from bobrt.data.resize import resize
 from bobrt.spec import Scenario
 from bobrt.speed import Curve
-from engines.runner import out_of_memory
+from engines.runner import Bounded, out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +60,9 @@ def climb(stage: Stage, alone: dict[str, Timed]) -> tuple[dict[str, Timed], Curv
     ended, detail = "limit", f"the plan's largest batch is {max(batches, default=first)}"
     if stage.fixed:
         detail = f"the engine's own batch is {first}"
+    elif isinstance(stage.runner, Bounded) and max(batches) > (most := stage.runner.largest_batch()):
+        batches = [batch for batch in batches if batch <= most]
+        detail = f"the engine takes {most} images at most"
     for batch in batches:
         try:
             loops = _as_throughput(alone) if batch == first else stage.loop(Scenario.THROUGHPUT, batch, brief)

@@ -178,7 +178,7 @@ class GpuMemory:
     keeps other runs of ours away, and others are a caveat. `bytes` is null where NVML does not say.
     """
 
-    what = "peak memory in use on the GPU above its level before the engine was opened, looked at 20 times a second"
+    what = "peak memory in use on the GPU, looked at 20 times a second, above its level before it was opened"
 
     def __init__(self, gpu: Gpu) -> None:
         self._used = gpu.used_bytes

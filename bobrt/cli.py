@@ -71,6 +71,12 @@ TaskName = Annotated[str | None, typer.Option("--task", help="A name of `bobrt l
 Weights = Annotated[str, typer.Option("--weights", help="pretrained, random, or the path of a checkpoint.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seeds the weights and every epoch.")]
 BatchAxis = Annotated[str, typer.Option("--batch", help="The engine's batch axis: dynamic, or a number.")]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(
+        "--max-drop", min=0, max=100, help="Points int8 and fp8 may lose on validation, else blocks stay out."
+    ),
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Also copy the file to this path.")]
 ResultsFolder = Annotated[Path | None, typer.Option("--results", help="Folder of the results.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One strict JSON document on stdout.")]
@@ -151,6 +157,7 @@ def build(
     weights: Weights = "pretrained",
     batch: BatchAxis = "dynamic",
     seed: Seed = 0,
+    max_drop: MaxDrop = None,
     output: Output = None,
     json: AsJson = False,
 ) -> None:
@@ -159,7 +166,7 @@ def build(
     from bobrt import flags
 
     question = flags.question(backbone, task or "", runtime, precision, batch, weights, seed)
-    _made(backbone, plans.load(plan), question, "build", output, json=json)
+    _made(backbone, plans.load(plan, max_drop=max_drop), question, "build", output, json=json)
 
 
 @app.command()
@@ -173,6 +180,7 @@ def bench(
     weights: Many = None,
     batch: Many = None,
     seed: Many = None,
+    max_drop: MaxDrop = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Use only so many test images; not ranked.")
     ] = None,
@@ -204,7 +212,7 @@ def bench(
     typed |= {"weights": weights, "batches": batch, "seeds": seed}
     changes = flags.changes_of(typed)
     asked = flags.changes_of({"scenarios": scenario}).get("scenarios")
-    chosen = plans.load(plan, changes, repeat=repeat, min_time=min_time, scenarios=asked)
+    chosen = plans.load(plan, changes, repeat=repeat, min_time=min_time, scenarios=asked, max_drop=max_drop)
     questions = flags.file_questions(files, changes)
     questions += flags.bundle_questions([Path(name) for name in folders], changes)
     if "backbones" in changes or not (files or folders):
@@ -298,11 +306,16 @@ def list_(
 
 
 @app.command()
-def doctor(json: AsJson = False) -> None:
+def doctor(
+    runtimes: Annotated[
+        list[str] | None, typer.Argument(help="Runtimes that have to run here. Without: one of all.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
     """Say what this machine can do, what it cannot, and what to do about it."""
     from bobrt import doctor as doctors
 
-    diagnosis = doctors.examine(config.load())
+    diagnosis = doctors.examine(config.load(), runtimes or [])
     if json:
         console.data(msgspec.json.encode(diagnosis).decode())
     else:
@@ -391,10 +404,11 @@ def _file(name: str, plan: Plan, question: Question, verb: str) -> Artifact:
     elif verb == "reference":
         target = stages.reference_target(checkpoint)
     else:
-        target = stages.artifact_target(cell, checkpoint)
+        target = stages.artifact_target(cell, checkpoint, plan.max_drop)
         stages.require_calibration(cell)
     if cell.weights == "pretrained" and shop.find(checkpoint) is None and version("timm"):
-        require_pretrained(name, backbone_named(cell.backbone).timm, verb)
+        entry = backbone_named(cell.backbone)
+        require_pretrained(name, entry.timm, verb, entry.weights, shop.cache)
     with console.Progress() as progress:
         made = files.make(shop, target, plan.limits, progress)
     for line in stages.summary(made):

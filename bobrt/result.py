@@ -55,6 +55,8 @@ class Artifact(Record, frozen=True, kw_only=True):
     """Seconds the last stage took; training is not in it unless the checkpoint is the artifact."""
     precision_share: float | None = None
     """Fraction of the multiply-adds that the file holds at the asked precision."""
+    realised_share: float | None = None
+    """Fraction the runtime really computes at it, read back from the runtime; null where it does not tell."""
     placement: Placement = Placement.NONE
     target: str | None = None
     """Compute capability a TensorRT engine was built for."""
@@ -155,6 +157,8 @@ class Result(Record, frozen=True, kw_only=True):
     cold_start: ColdStart | None = None
     evaluation: Evaluation | None = None
     watch: Watch | None = None
+    notes: list[str] = []
+    """What the runtime says of its own timings: a CUDA graph it could not make, kernels it made just then."""
     limit: int | None = None
     """Test images used, when fewer than the split was asked for."""
     samples: Samples | None = None

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
-import tomllib
-import venv
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from support import BOBRT, TINY, Ran, environment
+from support import BOBRT, BUNDLE, environment, write_plan
 
 from bobrt.result import Accuracy, Artifact, CellRecord, Result
 from bobrt.spec import Cell, Precision, Protocol, State
@@ -27,65 +24,9 @@ from bobrt.system import this_system
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from support import Workspace
+    from support import Ran, Workspace
 
 PATIENCE_S = 240
-ROOT = Path(__file__).parents[2]
-WHEELS = Path(sys.prefix) / "wheels"
-
-
-class Light:
-    """The command line of an environment of its own that has the base install and nothing else."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.bin = folder / "venv" / "bin"
-
-    def __call__(self, space: Workspace, *args: str | Path) -> Ran:
-        """Run it as a box would, with none of this environment's paths."""
-        ended = subprocess.run(
-            [str(self.bin / "bobrt"), *map(str, args)],
-            capture_output=True,
-            text=True,
-            cwd=self.folder,
-            env={k: v for k, v in environment(space.env()).items() if not k.startswith("PYTHON")},
-            timeout=300,
-            check=False,
-        )
-        return Ran(ended.returncode, ended.stdout, ended.stderr)
-
-    def package(self) -> Path:
-        """Return where bobrt is installed in it."""
-        (found,) = self.folder.glob("venv/lib/python*/site-packages/bobrt")
-        return found
-
-
-@pytest.fixture(scope="session")
-def light(tmp_path_factory: pytest.TempPathFactory) -> Light:
-    """A box without torch: made once, from the wheels that `make` fetched."""
-    assert list(WHEELS.glob("*.whl")), f"no wheels in {WHEELS}: `make` fetches them"
-    box = Light(tmp_path_factory.mktemp("light"))
-    source = box.folder / "source"
-    source.mkdir()
-    for name in ("bobrt", "bench", "engines", "train"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    venv.create(box.folder / "venv", symlinks=True)
-    install = [sys.executable, "-m", "pip", f"--python={box.bin / 'python'}", "install", "--quiet"]
-    install += ["--no-index", f"--find-links={WHEELS}", "--no-compile", "--disable-pip-version-check"]
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "PYTHON"))}
-    done = subprocess.run(
-        [*install, str(source)],
-        capture_output=True,
-        text=True,
-        env=clean,
-        cwd=box.folder,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return box
 
 
 @pytest.fixture(scope="session")
@@ -106,20 +47,24 @@ def records() -> Callable[[Workspace], dict[str, Path]]:
 @pytest.fixture
 def plan(tmp_path: Path) -> Callable[..., Path]:
     """Write the tiny plan with some of its keys changed; None takes a key away."""
+    return partial(write_plan, tmp_path / "plan.toml")
 
-    def write(**changes: Any) -> Path:
-        content = {k: v for k, v in (tomllib.loads(TINY.read_text()) | changes).items() if v is not None}
-        lines = [
-            f"{key} = {json.dumps(value)}" for key, value in content.items() if not isinstance(value, dict)
-        ]
-        for name, table in content.items():
-            if isinstance(table, dict):
-                lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
-        path = tmp_path / "plan.toml"
-        path.write_text("\n".join(lines) + "\n")
-        return path
 
-    return write
+@pytest.fixture(scope="session")
+def exported(
+    tiny_run: tuple[Workspace, Ran], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """The bundle of the tiny run's backbone, and what the command said of it; nobody may write into it."""
+    folder = tmp_path_factory.mktemp("bundle") / "made" / "here"
+    ran = tiny_run[0].here(*BUNDLE, "--output", folder, "--json")
+    assert ran.code == 0, ran.err
+    return folder, json.loads(ran.out)
+
+
+@pytest.fixture
+def bundle(exported: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+    """A copy of the bundle that a test may damage."""
+    return shutil.copytree(exported[0], tmp_path / "bundle")
 
 
 _PLUGIN = """
@@ -141,6 +86,7 @@ refused = Backbone(name="mylab/refused", timm="test_resnet", family="resnet", ar
 
 _RUNNERS = """
 import os
+import time
 import numpy as np
 from engines.ort_cpu import OrtCpuRunner as Sound
 
@@ -152,12 +98,12 @@ class Aborts(Sound):
 class Hangs(Sound):
     def infer(self, feeds):
         while "MYLAB_WELL" not in os.environ:
-            pass
+            time.sleep(0.05)
         return super().infer(feeds)
 
 class Grows(Sound):
     def infer(self, feeds):
-        self.kept = [np.ones(2**27) for _ in range(64)]
+        self.kept = [np.empty(2**27) for _ in range(64)]
 
 class Raises(Sound):
     def infer(self, feeds):

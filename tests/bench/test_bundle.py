@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import pytest
-from support import BOBRT, TINY, Ran, Workspace, environment
+from support import BOBRT, BUNDLE, TINY, Ran, Workspace, environment
 
 from bobrt import data
 from bobrt.catalogue import TASKS
@@ -23,41 +23,8 @@ from bobrt.spec import seal_of
 from engines import onnx_file, precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
-
-EXPORT = ("export", "test_resnet", "--task", "digits", "--weights", "random", "--plan", TINY, "--bundle")
-
-
-@pytest.fixture(scope="module")
-def exported(
-    tiny_run: tuple[Workspace, Ran], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, dict[str, Any]]:
-    """The bundle of the tiny run's backbone, and what the command said of it; nobody may write into it."""
-    folder = tmp_path_factory.mktemp("bundle") / "made" / "here"
-    ran = tiny_run[0].bobrt(*EXPORT, "--output", folder, "--json")
-    assert ran.code == 0, ran.err
-    return folder, json.loads(ran.out)
-
-
-@pytest.fixture
-def bundle(exported: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
-    """A copy of the bundle that a test may damage."""
-    return shutil.copytree(exported[0], tmp_path / "bundle")
-
-
-@pytest.fixture
-def space(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "cache", tmp_path / "results")
-
-
-@pytest.fixture
-def no_digits(light: Any) -> Iterator[None]:
-    """Take the source of the task's images away from the box."""
-    source = light.package() / "data" / "digits.py"
-    hidden = source.rename(source.with_suffix(".gone"))
-    yield
-    hidden.rename(source)
 
 
 def one_record(text: str) -> dict[str, Any]:
@@ -73,46 +40,6 @@ def reseal(folder: Path, **changes: Any) -> None:
     record |= changes
     record["seal"] = seal_of(json.dumps(record))
     (folder / bundles.RECORD).write_text(json.dumps(record))
-
-
-# -- the box --------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("no_digits")
-def test_a_box_without_torch_benches_a_bundle(
-    light: Callable[..., Ran], space: Workspace, tiny_run: tuple[Workspace, Ran], bundle: Path
-) -> None:
-    """Base install, none of the task's own images: the record is that of the machine that made it."""
-    ran = light(space, "bench", "--plan", TINY, bundle, "--json")
-    assert ran.code == 0, ran.err
-    record = one_record(ran.out)
-    made = json.loads(tiny_run[0].bobrt("report", "--json").out)["results"]
-    (twin,) = [r for r in made if r["cell"]["runtime"] == "ort-cpu" and r["cell"]["precision"] == "fp32"]
-    assert record["state"] == "complete"
-    assert record["cell"] == twin["cell"]
-    assert record["artifact"]["sha256"] == twin["artifact"]["sha256"]
-    for key in ("metric", "value", "higher_is_better", "n", "ci95", "reference", "drop", "extra"):
-        assert record["accuracy"][key] == twin["accuracy"][key], key
-    assert record["accuracy"]["drop"] == record["accuracy"]["reference"] - record["accuracy"]["value"]
-    assert (record["parity"]["n"], record["parity"]["agreement"]) == (269, 1.0)
-    assert 0 < record["parity"]["max_abs"] < 1e-3
-    assert record["latency"][0]["p50_ms"] > 0
-    assert record["throughput"][0]["images_per_s"] > 0
-    assert (record["system"]["torch"], record["system"]["timm"], record["system"]["modelopt"]) == (None,) * 3
-    assert record["system"]["onnxruntime"]
-    assert "no-reference" not in record["caveats"]
-    ran = light(space, "report")
-    assert "Of 1 verified engines for digits, test_resnet fp32 on ort-cpu" in ran.out or "unstable" in ran.out
-
-
-@pytest.mark.usefixtures("no_digits")
-def test_the_box_of_that_test_cannot_find_the_images_itself(
-    light: Callable[..., Ran], space: Workspace, bundle: Path
-) -> None:
-    """The same file without its bundle has nothing to be asked."""
-    ran = light(space, "bench", "--plan", TINY, bundle / "model.onnx", "--json")
-    assert ran.code == 1
-    assert one_record(ran.out)["state"] == "failed"
 
 
 # -- what is in it --------------------------------------------------------------------------
@@ -132,7 +59,7 @@ def test_a_bundle_holds_what_it_says(
     assert record["card"]["labels"] == TASKS.get("digits").labels
     assert record["card"]["transform"]["size"] == 32
     assert record["images"] == {"calibration.npz": 256, "validation.npz": 269, "evaluation.npz": 450}
-    made = json.loads(tiny_run[0].bobrt("report", "--json").out)["results"]
+    made = json.loads(tiny_run[0].here("report", "--json").out)["results"]
     (eager,) = [r["accuracy"] for r in made if r["cell"]["runtime"] == "torch"]
     validation = eager["extra"]["validation"]
     assert record["reference"] == {
@@ -162,7 +89,7 @@ def test_a_bundle_made_again_is_the_same_one(
     """Byte for byte; what else the user keeps there stays, and a damaged file is whole again."""
     (bundle / "notes.txt").write_text("mine")
     (bundle / "evaluation.npz").write_bytes(b"cut")
-    ran = tiny_run[0].bobrt(*EXPORT, "-o", bundle)
+    ran = tiny_run[0].here(*BUNDLE, "-o", bundle)
     assert (ran.code, ran.out) == (0, f"{bundle}\n"), ran.err
     kept = {path.name: path.read_bytes() for path in bundle.iterdir()}
     assert kept.pop("notes.txt") == b"mine"
@@ -173,7 +100,7 @@ def test_without_a_name_the_folder_is_called_after_the_cell(
     tiny_run: tuple[Workspace, Ran], tmp_path: Path
 ) -> None:
     """In the working directory."""
-    ran = tiny_run[0].bobrt(*EXPORT, cwd=tmp_path)
+    ran = tiny_run[0].here(*BUNDLE, cwd=tmp_path)
     assert (ran.code, ran.out) == (0, "test_resnet-digits-bundle\n"), ran.err
     assert bundles.read(tmp_path / "test_resnet-digits-bundle").card.backbone.name == "test_resnet"
 
@@ -183,7 +110,7 @@ def test_without_a_name_the_folder_is_called_after_the_cell(
 
 def test_a_part_of_the_evaluation_slice_can_be_asked(space: Workspace, bundle: Path) -> None:
     """`--limit`: both scores are over those images; the row is not ranked."""
-    ran = space.bobrt("bench", "--plan", TINY, bundle, "--limit", "100", "--json")
+    ran = space.here("bench", "--plan", TINY, bundle, "--limit", "100", "--json")
     assert ran.code == 0, ran.err
     record = one_record(ran.out)
     assert (record["limit"], record["accuracy"]["n"]) == (100, 100)
@@ -208,7 +135,7 @@ def test_images_of_their_own_sizes_and_a_task_nobody_knows(space: Workspace, bun
     task = json.loads((bundle / "bundle.json").read_text())["task"]
     task |= {"name": "mylab/mine", "data": "my-camera", "data_sha256": "0" * 64}
     reseal(bundle, card=msgspec.to_builtins(card), task=task)
-    ran = space.bobrt("bench", "--plan", TINY, bundle, "--json")
+    ran = space.here("bench", "--plan", TINY, bundle, "--json")
     assert ran.code == 0, ran.err
     record = one_record(ran.out)
     assert (record["cell"]["task"], record["accuracy"]["n"]) == ("mylab/mine", 450)
@@ -218,24 +145,24 @@ def test_images_of_their_own_sizes_and_a_task_nobody_knows(space: Workspace, bun
 
 def test_a_row_without_a_reference_is_done_again_with_it(space: Workspace, bundle: Path) -> None:
     """A file benched alone, then its bundle: the same cell, now with drop and parity; then it is done."""
-    ran = space.bobrt("bench", "--plan", TINY, bundle / "model.onnx", "--json")
+    ran = space.here("bench", "--plan", TINY, bundle / "model.onnx", "--json")
     assert ran.code == 0, ran.err
     assert one_record(ran.out)["parity"] is None
-    ran = space.bobrt("bench", "--plan", TINY, bundle, "--json")
+    ran = space.here("bench", "--plan", TINY, bundle, "--json")
     assert ran.code == 0, ran.err
     assert "to do again: measured as a file, without its reference" in ran.err
     assert one_record(ran.out)["parity"]["n"] == 269
-    ran = space.bobrt("bench", "--plan", TINY, bundle, "--dry-run", "--json")
+    ran = space.here("bench", "--plan", TINY, bundle, "--dry-run", "--json")
     assert [row["action"] for row in json.loads(ran.out)["plan"]] == ["done"]
 
 
 def test_a_folder_called_like_a_backbone_is_not_taken_for_a_bundle(space: Workspace, tmp_path: Path) -> None:
     """The name keeps its meaning; spelled as a path, it is the folder."""
     (tmp_path / "test_resnet").mkdir()
-    ran = space.bobrt("bench", "--plan", TINY, "test_resnet", "--dry-run", "--json", cwd=tmp_path)
+    ran = space.here("bench", "--plan", TINY, "test_resnet", "--dry-run", "--json", cwd=tmp_path)
     assert ran.code == 0, ran.err
     assert len(json.loads(ran.out)["plan"]) == 7
-    ran = space.bobrt("bench", "--plan", TINY, "./test_resnet", "--dry-run", cwd=tmp_path)
+    ran = space.here("bench", "--plan", TINY, "./test_resnet", "--dry-run", cwd=tmp_path)
     assert ran.code == 2
     assert ran.err.startswith("error: test_resnet is no bundle: it holds no bundle.json\n")
 
@@ -245,7 +172,7 @@ def test_what_a_bundle_says_itself_is_not_typed(
     space: Workspace, bundle: Path, said: tuple[str, str]
 ) -> None:
     """Exit code 2 and the flag."""
-    ran = space.bobrt("bench", bundle, *said)
+    ran = space.here("bench", bundle, *said)
     assert ran.code == 2
     assert ran.err == f"error: {said[0]} is said by a bundle itself\n\nhint: bobrt bench {bundle}\n"
 
@@ -326,7 +253,7 @@ def test_a_damaged_bundle_is_named_in_one_line(space: Workspace, bundle: Path, k
     """Exit code 2, the file, what to do; before anything is measured."""
     damage, says = DAMAGE[kind]
     damage(bundle)
-    ran = space.bobrt("bench", "--plan", TINY, f"{bundle}/")
+    ran = space.here("bench", "--plan", TINY, f"{bundle}/")
     assert (ran.code, ran.out) == (2, "")
     error, blank, hint = ran.err.rstrip("\n").split("\n")
     assert error.startswith("error: ")
@@ -355,7 +282,7 @@ def test_a_folder_of_other_things_is_left_alone(tiny_run: tuple[Workspace, Ran],
         folder = tmp_path / name
         folder.mkdir()
         (folder / name).write_text('{"name": "mine"}')
-        ran = tiny_run[0].bobrt(*EXPORT, "-o", folder)
+        ran = tiny_run[0].here(*BUNDLE, "-o", folder)
         assert (ran.code, ran.out) == (2, "")
         assert ran.err == (
             f"error: {folder} holds files and is no bundle: nothing is written over them\n\n"
@@ -367,7 +294,7 @@ def test_a_folder_of_other_things_is_left_alone(tiny_run: tuple[Workspace, Ran],
 def test_a_file_is_no_folder(tiny_run: tuple[Workspace, Ran], tmp_path: Path) -> None:
     """Exit code 2, and the file is as it was."""
     (tmp_path / "mine").write_text("mine")
-    ran = tiny_run[0].bobrt(*EXPORT, "-o", tmp_path / "mine")
+    ran = tiny_run[0].here(*BUNDLE, "-o", tmp_path / "mine")
     assert ran.code == 2
     assert ran.err.startswith(f"error: {tmp_path / 'mine'} is a file, and a bundle is a folder\n")
     assert (tmp_path / "mine").read_text() == "mine"
@@ -376,7 +303,7 @@ def test_a_file_is_no_folder(tiny_run: tuple[Workspace, Ran], tmp_path: Path) ->
 def test_a_full_disk_leaves_no_half_bundle(tiny_run: tuple[Workspace, Ran], tmp_path: Path) -> None:
     """Exit code 3 and no bundle.json, so no bundle; the same command goes on."""
     folder = tmp_path / "bundle"
-    command = ["sh", "-c", 'ulimit -f 100; exec "$@"', "sh", BOBRT, *EXPORT, "-o", folder]
+    command = ["sh", "-c", 'ulimit -f 100; exec "$@"', "sh", BOBRT, *BUNDLE, "-o", folder]
     done = subprocess.run(
         [*map(str, command)],
         capture_output=True,
@@ -389,14 +316,14 @@ def test_a_full_disk_leaves_no_half_bundle(tiny_run: tuple[Workspace, Ran], tmp_
     assert f"error: cannot write {folder / 'model.onnx'}: File too large" in done.stderr
     with pytest.raises(UsageError, match=r"is no bundle: it holds no bundle\.json"):
         bundles.read(folder)
-    ran = tiny_run[0].bobrt(*EXPORT, "-o", folder)
+    ran = tiny_run[0].here(*BUNDLE, "-o", folder)
     assert ran.code == 0, ran.err
     assert bundles.read(folder).images["evaluation.npz"] == 450
 
 
-def test_a_bundle_needs_a_task(bobrt: Callable[..., Ran]) -> None:
+def test_a_bundle_needs_a_task(here: Callable[..., Ran]) -> None:
     """A backbone as published answers nothing that could be scored."""
-    ran = bobrt("export", "convnext", "--bundle")
+    ran = here("export", "convnext", "--bundle")
     assert (ran.code, ran.out) == (2, "")
     assert ran.err == (
         "error: --bundle carries a task's images, and no --task was named\n\n"

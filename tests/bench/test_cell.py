@@ -54,7 +54,7 @@ def order(tiny_run: tuple[Workspace, Ran], tmp_path: Path) -> Order:
 def file_order(tmp_path: Path) -> Callable[..., CellOrder]:
     """What a worker is told for an ONNX file from elsewhere, on a task or on none."""
 
-    def ask(path: Path, task: str = "digits") -> CellOrder:
+    def ask(path: Path, task: str = "digits", precision: Precision = Precision.FP32) -> CellOrder:
         artifact = onnx_file.as_artifact(path)
         card = {**artifact.manifest.detail["card"], "task": task}
         artifact.manifest.detail["card"] = card
@@ -65,7 +65,7 @@ def file_order(tmp_path: Path) -> Callable[..., CellOrder]:
                 task=task,
                 protocol=Protocol.PUBLISHED,
                 runtime="ort-cpu",
-                precision=Precision.FP32,
+                precision=precision,
                 batch="dynamic",
                 seed=0,
             ),
@@ -163,16 +163,29 @@ def test_another_file_than_was_ordered_is_not_measured(order: Order, tmp_path: P
     assert not (tmp_path / "results").exists()
 
 
-def test_less_than_half_at_the_asked_precision_is_said(order: Order) -> None:
-    """A file that is mostly not what it is called carries a caveat."""
+def test_a_file_that_is_mostly_another_precision_is_refused(order: Order) -> None:
+    """Under half of its multiply-adds at the precision: the row would claim what it is not."""
     told = order("ort-cpu", "fp32")
     rare = msgspec.structs.replace(told.artifact, precision_share=0.49)
-    assert (
-        "below-half-precision-share" in cell.run(msgspec.structs.replace(told, artifact=rare), quiet).caveats
-    )
+    with pytest.raises(BobrtError, match="not-realised: the file has 49 % of its multiply-adds at fp32"):
+        cell.run(msgspec.structs.replace(told, artifact=rare), quiet)
     half = msgspec.structs.replace(told.artifact, precision_share=0.5)
-    told = msgspec.structs.replace(told, artifact=half)
-    assert "below-half-precision-share" not in cell.run(told, quiet).caveats
+    assert cell.run(msgspec.structs.replace(told, artifact=half), quiet).state is State.COMPLETE
+
+
+def test_what_the_runtime_computes_is_read_back(
+    order: Order, file_order: Callable[..., CellOrder], tiny_run: tuple[Workspace, Ran]
+) -> None:
+    """ONNX Runtime's CPU kernels run int8 as int8, and fp16 as fp32: the second is no fp16 row."""
+    record = cell.run(order("ort-cpu", "int8"), quiet)
+    assert record.artifact is not None
+    assert (record.artifact.realised_share or 0.0) > 0.9
+
+    (path,) = tiny_run[0].cache.glob("fp16/*/model.onnx")
+    told = file_order(path, precision=Precision.FP16)
+    assert (told.artifact.precision_share or 0.0) > 0.9
+    with pytest.raises(BobrtError, match="not-realised: asked for fp16, ort-cpu computes 100 % at fp32"):
+        cell.run(told, quiet)
 
 
 def test_too_few_samples_for_an_interval_are_said(order: Order) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from scipy import stats
-from support import Ran, run_bobrt
+from support import Ran, run_here
 
 from bench import store, welch
 from bench.compare import Verdict, compare, gate
@@ -58,11 +58,11 @@ def save(folder: Path, results: Sequence[Result]) -> Path:
 
 @pytest.fixture
 def side_by_side(tmp_path: Path) -> Callable[..., Ran]:
-    """Write two folders and compare them with the installed command."""
+    """Write two folders and compare them by the command line."""
 
     def run(before: Sequence[Result], after: Sequence[Result], *flags: str) -> Ran:
         folders = save(tmp_path / "before", before), save(tmp_path / "after", after)
-        return run_bobrt("compare", *folders, *flags)
+        return run_here("compare", *folders, *flags)
 
     return run
 
@@ -311,7 +311,7 @@ def test_the_gate_stops_what_failed_and_nothing_else_that_is_gone(
 @pytest.mark.parametrize("typed", ["-1", "x", "", "nan", "inf", "3%%", "1e3", "3 percent"])
 def test_a_gate_that_is_no_percentage_is_refused(tmp_path: Path, typed: str) -> None:
     """Before any folder is read."""
-    ran = run_bobrt("compare", tmp_path, tmp_path, "--fail-above", typed)
+    ran = run_here("compare", tmp_path, tmp_path, "--fail-above", typed)
     assert (ran.code, ran.out) == (ExitCode.USAGE, "")
     assert f"--fail-above {typed!r} is no percentage from 0\n\nhint: --fail-above 3%" in ran.err
 

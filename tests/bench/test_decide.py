@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import TINY
 
+from bench import plan as plans
 from bobrt.spec import seal_of
+from engines.stages import artifact_target, checkpoint_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,14 +22,17 @@ if TYPE_CHECKING:
     Records = Callable[[Workspace], dict[str, Path]]
     Damage = Callable[[Workspace, dict[str, Path]], Path | None]
 
-ORT = {"ort-cpu fp32", "ort-cpu fp16", "ort-cpu int8"}
+ORT = {"ort-cpu fp32", "ort-cpu int8"}
 RTX = {"tensorrt-rtx fp32", "tensorrt-rtx fp16", "tensorrt-rtx int8"}
-ALL = {"torch fp32"} | ORT | RTX
+LACKING = {"ort-cpu fp16"}
+"""What needs no file: the runtime has no such precision."""
+ALL = {"torch fp32"} | ORT | RTX | LACKING
 
 
 def decisions(space: Workspace, plan: Path = TINY, **env: str) -> dict[str, dict[str, Any]]:
     """Return what a dry run says of each cell."""
-    ran = space.bobrt("bench", "--plan", plan, "--dry-run", "--json", env=env)
+    run = space.bobrt if env else space.here  # what an environment installs is found when a process starts
+    ran = run("bench", "--plan", plan, "--dry-run", "--json", env=env)
     assert ran.code == 0, ran.err
     entries = json.loads(ran.out)["plan"]
     return {f"{entry['cell']['runtime']} {entry['cell']['precision']}": entry for entry in entries}
@@ -88,7 +93,8 @@ def test_after_a_whole_run_everything_is_done(workspace: Workspace) -> None:
     found = decisions(workspace)
     assert set(found) == ALL
     assert {entry["action"] for entry in found.values()} == {"done"}
-    assert not [entry for entry in found.values() if entry["make"] or entry["reason"]]
+    assert not [entry for entry in found.values() if entry["make"]]
+    assert {name for name, entry in found.items() if entry["reason"]} == LACKING
 
 
 RECORDS: dict[str, tuple[Damage, set[str], str]] = {
@@ -97,7 +103,7 @@ RECORDS: dict[str, tuple[Damage, set[str], str]] = {
         {"ort-cpu fp32"},
         "was edited",
     ),
-    "truncated": (lambda _, records: cut(records["ort-cpu fp16"]), {"ort-cpu fp16"}, "is damaged"),
+    "truncated": (lambda _, records: cut(records["ort-cpu int8"]), {"ort-cpu int8"}, "is damaged"),
     "of a newer schema": (
         lambda _, records: edit(records["torch fp32"], sealed=True, schema=2),
         {"torch fp32"},
@@ -119,8 +125,8 @@ RECORDS: dict[str, tuple[Damage, set[str], str]] = {
         "bobrt was 0.0.1 and is ",
     ),
     "of other threads": (
-        resealed("ort-cpu fp16", system={"threads": 99}),
-        {"ort-cpu fp16"},
+        resealed("ort-cpu int8", system={"threads": 99}),
+        {"ort-cpu int8"},
         "other windows or threads",
     ),
     "of another file": (
@@ -143,6 +149,11 @@ RECORDS: dict[str, tuple[Damage, set[str], str]] = {
         {"tensorrt-rtx fp16"},
         "unsupported before: no rtx wheel",
     ),
+    "of a precision that was there": (
+        resealed("ort-cpu fp16", state="complete", reason=""),
+        {"ort-cpu fp16"},
+        "ort-cpu has no fp16",
+    ),
 }
 
 
@@ -163,14 +174,14 @@ def test_a_record_that_is_not_todays_is_named(workspace: Workspace, records: Rec
 FILES: dict[str, tuple[Callable[[Workspace], Path], set[str], list[str], str]] = {
     "checkpoint cut": (
         lambda space: cut(made(space, "checkpoint")),
-        ALL,
+        ALL - LACKING,
         ["checkpoint"],
         "was cut or edited",
     ),
     "onnx edited": (lambda space: flip(made(space, "onnx")), ORT | RTX, ["onnx"], "was edited: sha256"),
     "fp16 deleted": (
         lambda space: gone(made(space, "fp16")),
-        {"ort-cpu fp16", "tensorrt-rtx fp16"},
+        {"tensorrt-rtx fp16"},
         ["fp16"],
         "is missing",
     ),
@@ -226,15 +237,48 @@ def test_other_windows_are_other_measurements(workspace: Workspace, plan: Callab
     path = plan(timing={"warmup_s": 0.1, "min_s": 0.2, "min_n": 20, "throughput_batches": [8]})
     found = decisions(workspace, path)
     assert {name for name, entry in found.items() if entry["action"] == "run"} == {"torch fp32"} | ORT
-    assert {entry["reason"] for entry in found.values()} == {"", "timed for other windows or threads"}
+    assert {found[name]["reason"] for name in ALL - LACKING} == {"", "timed for other windows or threads"}
+    assert {found[name]["action"] for name in RTX | LACKING} == {"done"}
     assert not [entry for entry in found.values() if entry["make"]]
 
 
 def test_another_recipe_is_another_checkpoint(workspace: Workspace, plan: Callable[..., Path]) -> None:
     """With another learning rate everything is to be made and run."""
     found = decisions(workspace, plan(finetune={"epochs": 1, "lr": 1e-3, "batch": 32}))
-    assert all(entry["make"][0] == "checkpoint" for entry in found.values())
-    assert {entry["reason"] for name, entry in found.items() if name not in RTX} == {"no checkpoint yet"}
+    assert {name for name, entry in found.items() if not entry["make"]} == LACKING
+    assert all(entry["make"][0] == "checkpoint" for name, entry in found.items() if name not in LACKING)
+    assert {found[name]["reason"] for name in ALL - RTX - LACKING} == {"no checkpoint yet"}
+
+
+def test_another_drop_is_another_int8_file(workspace: Workspace) -> None:
+    """`--max-drop` replaces the plan's and is an option of what makes int8; nothing else depends on it."""
+    asked = ("bench", "--plan", TINY, "--dry-run", "--json", "--max-drop")
+    plan = {drop: json.loads(workspace.here(*asked, drop).out)["plan"] for drop in ("100", "2.5")}
+    assert {entry["action"] for entry in plan["100"]} == {"done"}
+    changed = {f"{e['cell']['runtime']} int8": e["make"] for e in plan["2.5"] if e["action"] != "done"}
+    assert changed == {
+        "ort-cpu int8": ["int8-onnxruntime"],
+        "tensorrt-rtx int8": ["int8-tensorrt", "engine-tensorrt-rtx"],
+    }
+    assert len([entry for entry in plan["2.5"] if entry["action"] == "done"]) == len(ALL) - 2
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision", "told"),
+    [
+        ("ort-cpu", "int8", [2.5]),
+        ("tensorrt-rtx", "int8", [2.5]),
+        ("tensorrt-rtx", "fp8", [2.5]),
+        ("tensorrt-rtx", "fp16", []),
+        ("ort-cpu", "fp32", []),
+    ],
+)
+def test_a_drop_reaches_the_stage_that_holds_it(runtime: str, precision: str, told: list[float]) -> None:
+    """What eight bits may lose is an option of the stage that sets them, and of no other."""
+    chosen = plans.load(str(TINY), {"runtimes": (runtime,), "precisions": (precision,)}, max_drop=2.5)
+    cell = plans.questions(chosen)[-1].cell
+    target = artifact_target(cell, checkpoint_target(cell, chosen.finetune, None), chosen.max_drop)
+    assert [step.options["max_drop"] for step in target.chain() if "max_drop" in step.options] == told
 
 
 def test_limits_of_a_plan_change_no_question(workspace: Workspace, plan: Callable[..., Path]) -> None:
@@ -245,9 +289,9 @@ def test_limits_of_a_plan_change_no_question(workspace: Workspace, plan: Callabl
 
 def test_a_limited_run_is_another_question(workspace: Workspace) -> None:
     """`--limit` finds nothing done, and takes nobody's place."""
-    ran = workspace.bobrt("bench", "--plan", TINY, "--runtime", "ort-cpu", "--limit", "10", "--dry-run")
+    ran = workspace.here("bench", "--plan", TINY, "--runtime", "ort-cpu", "--limit", "10", "--dry-run")
     assert ran.code == 0
-    assert ran.out.splitlines()[-1] == "4 run"
+    assert ran.out.splitlines()[-1] == "3 run · 1 unsupported"
 
 
 @pytest.mark.parametrize(
@@ -261,7 +305,7 @@ def test_a_damaged_file_is_made_again_and_its_cell_answered_for_what_is_there(
     """The run replaces the file, measures it if it is another one, and leaves every other cell alone."""
     path = damage(made(workspace, stage))
     before = {name: path.read_bytes() for name, path in records(workspace).items()}
-    ran = workspace.bobrt("bench", "--plan", TINY)
+    ran = workspace.here("bench", "--plan", TINY)
     assert ran.code == 0, ran.err
     after = {name: path.read_bytes() for name, path in records(workspace).items()}
     assert {name for name in ALL if before[name] != after[name]} <= {"ort-cpu int8"}
@@ -273,23 +317,29 @@ def test_a_damaged_file_is_made_again_and_its_cell_answered_for_what_is_there(
     assert {entry["action"] for entry in decisions(workspace).values()} == {"done"}
 
 
-def test_damaged_records_are_measured_again_and_no_others(workspace: Workspace, records: Records) -> None:
-    """Three records are damaged in three ways: three cells are measured, four say they are done."""
+def test_damaged_records_are_answered_again_and_no_others(workspace: Workspace, records: Records) -> None:
+    """Three records are damaged in three ways: three cells are answered anew, four say they are done."""
     found = records(workspace)
     before = {name: path.read_bytes() for name, path in found.items()}
     edit(found["ort-cpu fp32"], accuracy={"value": 1.0})
-    cut(found["ort-cpu fp16"])
-    edit(found["ort-cpu int8"], sealed=True, schema=2)
-    ran = workspace.bobrt("bench", "--plan", TINY)
+    cut(found["ort-cpu int8"])
+    edit(found["tensorrt-rtx fp16"], sealed=True, schema=2)
+    damaged = {
+        "ort-cpu fp32": "was edited",
+        "ort-cpu int8": "is damaged",
+        "tensorrt-rtx fp16": "has schema 2",
+    }
+    ran = workspace.here("bench", "--plan", TINY)
     assert ran.code == 0, ran.err
     done = [line for line in ran.err.splitlines() if line.startswith("[")]
-    assert {" ".join(line.split()[3:5]).rstrip(":") for line in done if "already done" not in line} == ORT
+    again = [line for line in done if "already done" not in line]
+    assert sorted(" ".join(line.split()[3:5]).rstrip(":") for line in again) == sorted(damaged)
     assert ran.err.count("already done") == 4
-    for name, words in {"fp32": "was edited", "fp16": "is damaged", "int8": "has schema 2"}.items():
-        assert f"to do again: result {found[f'ort-cpu {name}']} {words}" in ran.err
+    for name, words in damaged.items():
+        assert f"to do again: result {found[name]} {words}" in ran.err
     after = {name: path.read_bytes() for name, path in records(workspace).items()}
-    assert {name for name in ALL if before[name] != after[name]} == ORT
-    for name in ORT:
+    assert {name for name in ALL if before[name] != after[name]} == set(damaged)
+    for name in damaged:
         was, now = json.loads(before[name]), json.loads(after[name])
         assert now["accuracy"] == was["accuracy"]
         assert now["artifact"] == was["artifact"]
@@ -301,7 +351,7 @@ def test_a_report_names_damaged_files_and_uses_the_rest(workspace: Workspace, re
     found = records(workspace)
     edit(found["ort-cpu fp32"], accuracy={"value": 1.0})
     cut(found["tensorrt-rtx int8"])
-    ran = workspace.bobrt("report", "--json")
+    ran = workspace.here("report", "--json")
     assert ran.code == 0
     shown = {f"{r['cell']['runtime']} {r['cell']['precision']}" for r in json.loads(ran.out)["results"]}
     assert shown == ALL - {"ort-cpu fp32", "tensorrt-rtx int8"}
@@ -314,7 +364,7 @@ def test_a_report_names_damaged_files_and_uses_the_rest(workspace: Workspace, re
 def test_a_run_names_damaged_records_of_other_plans_too(workspace: Workspace, records: Records) -> None:
     """What is not asked for is not measured again; it is named and left out of the report."""
     path = cut(records(workspace)["ort-cpu int8"])
-    ran = workspace.bobrt("bench", "--plan", TINY, "--runtime", "ort-cpu", "--precision", "fp32")
+    ran = workspace.here("bench", "--plan", TINY, "--runtime", "ort-cpu", "--precision", "fp32")
     assert ran.code == 0
     assert f"warning: result {path} is damaged" in ran.err
     assert "| int8 |" not in (workspace.results / "report.md").read_text().partition("## Not ranked")[0]

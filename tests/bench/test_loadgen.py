@@ -133,7 +133,7 @@ def test_every_scenario_is_asked_for_speed_and_then_for_every_answer(ran: Ran) -
         assert run.valid is not None
         assert (run.reason == "") == run.valid
         assert run.metrics[headline] > 0
-        assert 0 < run.metrics["Mean latency (ns)"] < 1e9
+        assert 0 < run.metrics["Mean latency (ns)"] < 60e9
         assert run.accuracy is None
     for run in ran.records[1::2]:
         assert (run.valid, run.metrics, run.reason) == (None, {}, "")

@@ -56,7 +56,9 @@ class Driver:
                 SimpleNamespace(pid=7),
                 SimpleNamespace(pid=9),
             ],
-            "nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(total=80 << 30, free=70 << 30, used=10 << 30),
+            "nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(
+                total=80 << 30, free=70 << 30, used=10 << 30
+            ),
             "nvmlDeviceGetTotalEnergyConsumption": lambda _: 123_456,
         }
         return answers[name](*args)

@@ -73,6 +73,12 @@ def test_flags_replace_keys_of_the_plan() -> None:
     ]
 
 
+def test_a_drop_that_was_typed_replaces_the_plans() -> None:
+    """One point where neither says anything; 0 is a goal too."""
+    assert plans.load("quick").max_drop == 1.0
+    assert [plans.load(str(TINY), max_drop=drop).max_drop for drop in (None, 0.0, 2.5)] == [100.0, 0.0, 2.5]
+
+
 def test_without_a_reference_only_what_is_listed_is_asked(plan: Callable[..., Path]) -> None:
     """`reference = false` takes the PyTorch row away."""
     path = plan(reference=False, runtimes=["ort-cpu"], precisions=["fp32"])
@@ -97,9 +103,9 @@ GOOD = TINY.read_text()
     ("was", "becomes", "line", "words", "hint"),
     [
         ("runtimes =", "runtime =", 6, "unknown key 'runtime'", "did you mean runtimes"),
-        ("min_n =", "min_m =", 15, "unknown key 'timing.min_m'", "did you mean timing.min_"),
-        ("epochs = 1", 'epochs = "one"', 9, "key 'finetune.epochs': Expected `int`, got `str`", ""),
-        ("epochs = 1", "epochs = 0", 9, "key 'finetune.epochs': Expected `int` >= 1", ""),
+        ("min_n =", "min_m =", 16, "unknown key 'timing.min_m'", "did you mean timing.min_"),
+        ("epochs = 2", 'epochs = "one"', 10, "key 'finetune.epochs': Expected `int`, got `str`", ""),
+        ("epochs = 2", "epochs = 0", 10, "key 'finetune.epochs': Expected `int` >= 1", ""),
         ('["test_resnet"]', '"test_resnet"', 3, "key 'backbones': Expected `array`, got `str`", ""),
         ('["test_resnet"]', '["test_resnet", 3]', 3, "key 'backbones[1]'", ""),
         (
@@ -109,13 +115,16 @@ GOOD = TINY.read_text()
             "key 'precisions': Expected a list with at least one entry",
             "",
         ),
-        ("throughput_batches = [8]", "throughput_batches = [0]", 16, "'timing.throughput_batches[0]'", ""),
-        ("min_s = 0.1", "min_s = -1", 14, "key 'timing.min_s': Expected `float` > 0.0", ""),
-        ("min_s = 0.1", "min_s = inf", 14, "key 'timing.min_s': Expected `float` <", ""),
-        ("warmup_s = 0.1", "warmup_s = nan", 13, "key 'timing.warmup_s'", ""),
+        ("throughput_batches = [8]", "throughput_batches = [0]", 17, "'timing.throughput_batches[0]'", ""),
+        ("min_s = 0.1", "min_s = -1", 15, "key 'timing.min_s': Expected `float` > 0.0", ""),
+        ("min_s = 0.1", "min_s = inf", 15, "key 'timing.min_s': Expected `float` <", ""),
+        ("warmup_s = 0.1", "warmup_s = nan", 14, "key 'timing.warmup_s'", ""),
         ('weights = ["random"]', "seeds = [-1]", 5, "key 'seeds[0]': Expected `int` >= 0", ""),
         ('weights = ["random"]', "batches = [0]", 5, "key 'batches[0]'", ""),
         ('weights = ["random"]', 'batches = ["free"]', 5, "key 'batches[0]'", ""),
+        ("max_drop = 100.0", "max_drop = -1", 8, "key 'max_drop': Expected `float` >= 0.0", ""),
+        ("max_drop = 100.0", "max_drop = 101", 8, "key 'max_drop': Expected `float` <= 100.0", ""),
+        ("max_drop = 100.0", 'max_drop = "1 %"', 8, "key 'max_drop': Expected `float`, got `str`", ""),
         ('"test_resnet"', '"test_resnt"', 3, "unknown backbone 'test_resnt'", "did you mean test_resnet"),
         ('"digits"', '"digit"', 4, "unknown task 'digit'", "did you mean digits"),
         ('"ort-cpu"', '"ort-cup"', 6, "unknown runtime 'ort-cup'", "did you mean ort-cpu"),
@@ -151,9 +160,9 @@ def test_a_wrong_plan_is_named_with_key_and_line(  # noqa: PLR0913, PLR0917 - wh
         (b"tasks = ['digits']\nbackbones == 3", "is not TOML: Invalid value (at line 2, column 12)"),
         (b"\xff\xfe", "cannot be read: 'utf-8' codec"),
         (b"", "key 'backbones' is missing"),
-        (GOOD.replace("[finetune]", "[finetuned]").encode(), "line 8: unknown key 'finetuned'"),
+        (GOOD.replace("[finetune]", "[finetuned]").encode(), "line 9: unknown key 'finetuned'"),
         (GOOD[: GOOD.index("[finetune]")].encode(), "fine-tunes and has no [finetune] table"),
-        (GOOD.replace("lr = 3e-3\n", "").encode(), "line 8: key 'finetune.lr' is missing"),
+        (GOOD.replace("lr = 3e-3\n", "").encode(), "line 9: key 'finetune.lr' is missing"),
     ],
     ids=["cut off", "no value", "not text", "empty", "table misspelt", "no recipe", "half a recipe"],
 )

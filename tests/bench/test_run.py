@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     Start = Callable[..., Any]
     Gone = Callable[[list[int]], bool]
 
-MEASURED = {"torch fp32", "ort-cpu fp32", "ort-cpu fp16", "ort-cpu int8"}
+MEASURED = {"torch fp32", "ort-cpu fp32", "ort-cpu int8"}
 BUILT = {"tensorrt-rtx fp32", "tensorrt-rtx fp16", "tensorrt-rtx int8"}
+LACKING = {"ort-cpu fp16"}
 TinyRun = tuple[Workspace, "Ran"]
 
 
@@ -53,7 +54,7 @@ def test_every_cell_has_a_record(tiny_run: TinyRun, records: Records) -> None:
     assert ran.code == 0, ran.err
     found = {name: json.loads(path.read_text()) for name, path in records(space).items()}
     assert {name for name, record in found.items() if record["state"] == "complete"} == MEASURED
-    assert {name for name, record in found.items() if record["state"] == "unsupported"} == BUILT
+    assert {name for name, record in found.items() if record["state"] == "unsupported"} == BUILT | LACKING
     assert len(found) == 7
 
 
@@ -108,12 +109,24 @@ def test_an_engine_that_cannot_run_here_is_built_and_says_why(
     assert record["latency"] == record["throughput"] == []
 
 
+def test_a_precision_the_runtime_lacks_has_a_reason_and_no_file(tiny_run: TinyRun, records: Records) -> None:
+    """The record says what the runtime takes; nothing was made for it, and nothing is measured."""
+    (record,) = (json.loads(records(tiny_run[0])[name].read_text()) for name in LACKING)
+    assert record["reason"].startswith("ort-cpu has no fp16: it takes fp32, int8; ")
+    assert record["artifact"] is None
+    assert record["accuracy"] is None
+    assert record["latency"] == record["throughput"] == record["caveats"] == []
+
+
 def test_precision_is_that_of_the_file(tiny_run: TinyRun, records: Records) -> None:
-    """Each row's share of multiply-adds at its precision is read from its file, int8 with its placement."""
+    """Each row's share of multiply-adds is read from its file, and from what the runtime made of it."""
     found = {name: json.loads(path.read_text()) for name, path in records(tiny_run[0]).items()}
     assert found["ort-cpu fp32"]["artifact"]["precision_share"] == 1.0
-    assert found["ort-cpu fp16"]["artifact"]["precision_share"] > 0.9
+    assert found["tensorrt-rtx fp16"]["artifact"]["precision_share"] > 0.9
     assert found["ort-cpu int8"]["artifact"]["precision_share"] > 0.9
+    assert found["ort-cpu fp32"]["artifact"]["realised_share"] == 1.0
+    assert found["ort-cpu int8"]["artifact"]["realised_share"] > 0.9
+    assert {found[name]["artifact"]["realised_share"] for name in BUILT} == {None}
     assert found["ort-cpu int8"]["artifact"]["placement"] == "onnxruntime"
     assert found["tensorrt-rtx int8"]["artifact"]["placement"] == "tensorrt"
 
@@ -127,8 +140,8 @@ def test_table_on_stdout_and_talk_on_stderr(tiny_run: TinyRun) -> None:
     rows = [line for line in lines if re.match(r" *\d+  ", line)]
     assert len(rows) == len(MEASURED)
     assert any(row[at] == "*" for row in rows)
-    assert sum("unsupported" in line for line in lines) == len(BUILT)
-    assert lines[-1].startswith("Of 4 verified engines for digits, test_resnet ")
+    assert sum("unsupported" in line for line in lines) == len(BUILT | LACKING)
+    assert lines[-1].startswith("Of 3 verified engines for digits, test_resnet ")
     assert "\x1b" not in ran.out + ran.err
     assert "making" not in ran.out
 
@@ -138,21 +151,22 @@ def test_piped_progress_is_one_line_for_each_phase(tiny_run: TinyRun) -> None:
     talk = tiny_run[1].err.splitlines()
     for phase in ("training", "exporting", "proving", "converting", "calibrating", "building"):
         assert f"  making test_resnet · {phase}" in talk
-    for phase in ("parity", "accuracy", "timing"):
-        assert f"  [2/7] test_resnet digits ort-cpu fp32 · {phase}" in talk
     ends = [line for line in talk if line.startswith("[")]
     assert [line[:5] for line in ends] == [f"[{i}/7]" for i in range(1, 8)]
+    (label,) = [line.partition(":")[0] for line in ends if " ort-cpu fp32: " in line]
+    for phase in ("parity", "accuracy", "timing"):
+        assert f"  {label} · {phase}" in talk
 
 
 def test_report_is_written_beside_the_records(tiny_run: TinyRun) -> None:
     """It has the answer, both tables and the machine, and every number in it is a record's."""
     space, ran = tiny_run
     text = (space.results / "report.md").read_text()
-    assert text.startswith("# bobrt report\n\nOf 4 verified engines for digits, ")
+    assert text.startswith("# bobrt report\n\nOf 3 verified engines for digits, ")
     assert ran.out.splitlines()[-1] in text
     ranked, _, rest = text.partition("## Throughput by batch")
     batches, _, unranked = rest.partition("## Not ranked")
-    assert [part.count("| test_resnet |") for part in (ranked, batches, unranked)] == [4, 4, 3]
+    assert [part.count("| test_resnet |") for part in (ranked, batches, unranked)] == [3, 3, 4]
     assert "## Machines" in text
 
 
@@ -170,7 +184,7 @@ def test_nothing_else_is_left(tiny_run: TinyRun) -> None:
 def test_again_nothing_is_redone(workspace: Workspace) -> None:
     """The same command answers from what is there: every cell is already done and no file changes."""
     before = snapshot(workspace)
-    ran = workspace.bobrt("bench", "--plan", TINY)
+    ran = workspace.here("bench", "--plan", TINY)
     assert ran.code == 0
     assert ran.err.count(": already done, ") == 7 == len(ran.err.splitlines())
     assert snapshot(workspace) == before
@@ -178,7 +192,7 @@ def test_again_nothing_is_redone(workspace: Workspace) -> None:
 
 def test_again_as_json(workspace: Workspace) -> None:
     """`--format json` is one strict, versioned document with every record in it, and the same as `--json`."""
-    ran = workspace.bobrt("bench", "--plan", TINY, "--format", "json")
+    ran = workspace.here("bench", "--plan", TINY, "--format", "json")
 
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is not JSON")
@@ -186,40 +200,42 @@ def test_again_as_json(workspace: Workspace) -> None:
     content = json.loads(ran.out, parse_constant=refuse)
     assert content["schema"] == 1
     assert len(content["results"]) == 7
-    assert ran.out == workspace.bobrt("bench", "--plan", TINY, "--json").out
-    assert json.loads(workspace.bobrt("report", "--json").out)["schema"] == 1
+    assert ran.out == workspace.here("bench", "--plan", TINY, "--json").out
+    assert json.loads(workspace.here("report", "--json").out)["schema"] == 1
 
 
 def test_one_precision_runs_beside_the_reference(workspace: Workspace, records: Records) -> None:
-    """`--precision fp16` asks the fp16 cells and the reference, and measures what has no record."""
+    """`--precision int8` asks the int8 cells and the reference, and measures what has no record."""
     found = records(workspace)
-    found["ort-cpu fp16"].unlink()
-    kept = {name: path.read_bytes() for name, path in found.items() if name != "ort-cpu fp16"}
-    ran = workspace.bobrt("bench", "--precision", "fp16", "--plan", TINY)
+    found["ort-cpu int8"].unlink()
+    kept = {name: path.read_bytes() for name, path in found.items() if name != "ort-cpu int8"}
+    ran = workspace.here("bench", "--precision", "int8", "--plan", TINY)
     assert ran.code == 0
     ends = [line.split(":")[0] for line in ran.err.splitlines() if line.startswith("[")]
-    assert ends == [
-        "[1/3] test_resnet digits torch fp32",
-        "[2/3] test_resnet digits ort-cpu fp16",
-        "[3/3] test_resnet digits tensorrt-rtx fp16",
-    ]
+    assert [end[:5] for end in ends] == ["[1/3]", "[2/3]", "[3/3]"]
+    assert {end[6:] for end in ends} == {
+        "test_resnet digits torch fp32",
+        "test_resnet digits ort-cpu int8",
+        "test_resnet digits tensorrt-rtx int8",
+    }
     assert ran.err.count("already done") == 2
-    assert json.loads(found["ort-cpu fp16"].read_text())["state"] == "complete"
+    assert json.loads(found["ort-cpu int8"].read_text())["state"] == "complete"
     assert all(found[name].read_bytes() == content for name, content in kept.items())
-    assert (workspace.results / "report.md").read_text().count("| test_resnet |") == 4 + 4 + 3
+    assert (workspace.results / "report.md").read_text().count("| test_resnet |") == 3 + 3 + 4
 
 
-def test_rerun_measures_again_what_is_done(workspace: Workspace, records: Records) -> None:
+def test_rerun_measures_again_what_is_done(
+    workspace: Workspace, records: Records, plan: Callable[..., Path]
+) -> None:
     """`--rerun` replaces the records of what was asked, the accuracy unchanged, and nothing else."""
     found = records(workspace)
     before = {name: path.read_bytes() for name, path in found.items()}
-    asked = ("--plan", TINY, "--rerun", "--runtime", "tensorrt-rtx", "--precision", "int8")
-    ran = workspace.bobrt("bench", *asked)
+    ran = workspace.here("bench", "--plan", plan(reference=False, precisions=["int8"]), "--rerun")
     assert ran.code == 0
     assert "already done" not in ran.err
     after = {name: path.read_bytes() for name, path in found.items()}
-    assert {name for name in found if before[name] != after[name]} <= {"torch fp32", "tensorrt-rtx int8"}
-    was, now = json.loads(before["torch fp32"]), json.loads(after["torch fp32"])
+    assert {name for name in found if before[name] != after[name]} <= {"ort-cpu int8", "tensorrt-rtx int8"}
+    was, now = json.loads(before["ort-cpu int8"]), json.loads(after["ort-cpu int8"])
     assert was["latency"] != now["latency"]
     assert was["accuracy"] == now["accuracy"]
 
@@ -247,7 +263,7 @@ def test_a_limited_run_is_shown_and_not_ranked(
     path = records(workspace)["ort-cpu fp32"]
     full = path.read_bytes()
     part = plan(runtimes=["ort-cpu"], precisions=["fp32"], reference=False)
-    ran = workspace.bobrt("bench", "--plan", part, "--limit", "20")
+    ran = workspace.here("bench", "--plan", part, "--limit", "20")
     assert ran.code == 0, ran.err
     assert "limited to 20 test images" in ran.out
     assert "Of " not in ran.out
@@ -265,10 +281,10 @@ def test_weights_that_cannot_be_fetched_are_skipped_and_the_rest_goes_on(workspa
     assert ran.code == 0, ran.err
     assert ran.err.count("already done") == 7
     assert (
-        ran.err.count(": skipped: the weights of test_resnet are not cached and HF_HUB_OFFLINE is set") == 7
+        ran.err.count(": skipped: the weights of test_resnet are not cached and HF_HUB_OFFLINE is set") == 6
     )
-    states = [record["state"] for record in json.loads(workspace.bobrt("report", "--json").out)["results"]]
-    assert sorted(states) == ["complete"] * 4 + ["skipped"] * 7 + ["unsupported"] * 3
+    states = [record["state"] for record in json.loads(workspace.here("report", "--json").out)["results"]]
+    assert sorted(states) == ["complete"] * 3 + ["skipped"] * 6 + ["unsupported"] * 5
 
 
 def test_a_plan_of_weights_that_cannot_be_fetched_ends_in_one_line(workspace: Workspace) -> None:
@@ -285,24 +301,26 @@ def test_a_plan_of_weights_that_cannot_be_fetched_ends_in_one_line(workspace: Wo
 
 
 def test_dry_run_says_what_would_be_done_and_touches_nothing(
-    tmp_path: Path, bobrt: Callable[..., Ran]
+    tmp_path: Path, here: Callable[..., Ran]
 ) -> None:
     """Each cell with its action, the files it needs and the reason; no folder is made."""
-    ran = bobrt("bench", "--plan", TINY, "--dry-run")
+    ran = here("bench", "--plan", TINY, "--dry-run")
     assert ran.code == 0
     header, *rows, counts = ran.out.splitlines()
     assert header.split() == ["cell", "action", "makes", "why"]
     assert len(rows) == 7
-    assert all("no checkpoint yet" in row or "no NVIDIA driver" in row for row in rows)
+    (lacking,) = [row for row in rows if "ort-cpu fp16" in row]
+    assert "ort-cpu has no fp16" in lacking
+    assert all("no checkpoint yet" in row or "no NVIDIA driver" in row for row in rows if row != lacking)
     assert "checkpoint, onnx, int8-onnxruntime, reference" in rows[3]
-    assert counts == "4 run · 3 unsupported"
+    assert counts == "3 run · 4 unsupported"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_progress_leaves_the_ends(workspace: Workspace, records: Records) -> None:
     """`BOBRT_NO_PROGRESS=1` silences the phases; what became of each cell is still said."""
     records(workspace)["ort-cpu fp32"].unlink()
-    ran = workspace.bobrt("bench", "--plan", TINY, env={"BOBRT_NO_PROGRESS": "1"})
+    ran = workspace.here("bench", "--plan", TINY, env={"BOBRT_NO_PROGRESS": "1"})
     assert ran.code == 0
     assert [line[0] for line in ran.err.splitlines()] == ["["] * 7
     assert ran.err.count("already done") == 6
@@ -334,8 +352,9 @@ def test_a_terminal_gets_a_live_line_and_keeps_the_ends(workspace: Workspace, re
     text = seen.decode()
     assert "Traceback" not in text
     assert "\x1b[2K" in text
-    assert re.search(r"\[2/7\] test_resnet digits ort-cpu fp32 · (parity|accuracy|timing)", text)
-    assert "\n  [2/7]" not in text
+    (label,) = {found[0] for found in re.finditer(r"\[\d/7\] test_resnet digits ort-cpu fp32", text)}
+    assert re.search(rf"{re.escape(label)} · (parity|accuracy|timing)", text)
+    assert f"\n  {label}" not in text
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     for index in range(1, 8):
         assert re.search(rf"^\r*\[{index}/7\] test_resnet [^·]*: .*\r$", plain, re.MULTILINE)
@@ -363,24 +382,24 @@ def test_the_users_own_modules_are_not_ours(
 def test_two_runs_at_once_do_the_work_once(tmp_path: Path, plan: Callable[..., Path], start: Start) -> None:
     """Two runs of a plan with one cache and one results folder: each file is made, each cell timed, once."""
     space = Workspace(tmp_path / "cache", tmp_path / "results")
-    path = plan(runtimes=["ort-cpu"], precisions=["fp32", "int8"])
+    path = plan(runtimes=["ort-cpu"], precisions=["fp32", "int8"], reference=False)
     runs = [start(space, "bench", "--plan", path) for _ in range(2)]
     assert [run.ended() for run in runs] == [0, 0], [run.said for run in runs]
     talk = [line for run in runs for line in run.said]
     for phase in ("training", "exporting", "calibrating"):
         assert sum(f"· {phase}" in line for line in talk) == 1, phase
     cells = [line for line in talk if line.startswith("[")]
-    assert len(cells) == 6
-    for name in ("torch fp32", "ort-cpu fp32", "ort-cpu int8"):
+    assert len(cells) == 4
+    for name in ("ort-cpu fp32", "ort-cpu int8"):
         assert sum(f"digits {name} · timing" in line for line in talk) == 1
         (told,) = [line for line in cells if f"digits {name}: already done, " in line]
         assert sum(told.partition("already done, ")[2] in line for line in cells) == 2
     manifests = [p.relative_to(space.cache).parts[0] for p in space.cache.rglob("manifest.json")]
     assert sorted(manifests) == ["checkpoint", "int8-onnxruntime", "onnx", "reference"]
     assert not list(space.cache.rglob("*.partial"))
-    again = space.bobrt("bench", "--plan", path)
+    again = space.here("bench", "--plan", path)
     assert again.code == 0
-    assert again.err.count("already done") == 3
+    assert again.err.count("already done") == 2
     assert "warning" not in again.err
 
 
@@ -418,7 +437,7 @@ def test_interrupted_while_a_file_is_made(
     assert gone(workers)
     assert before.items() <= snapshot(workspace).items()
     assert not list((workspace.cache / "int8-onnxruntime").glob("*/manifest.json"))
-    ran = workspace.bobrt("bench", "--plan", TINY)
+    ran = workspace.here("bench", "--plan", TINY)
     assert ran.code == 0
     assert list((workspace.cache / "int8-onnxruntime").glob("*/manifest.json"))
     assert not list(workspace.cache.rglob("*.partial"))

@@ -23,7 +23,7 @@ def test_a_bound_no_engine_keeps_ends_with_the_nearest(
 ) -> None:
     """Exit code 4 and a sentence; the row is measured, recorded and ranked all the same."""
     path = plan(**ONE, timing=SHORT | {"scenarios": ["server"], "p99_ms": 1e-6, "threads": 1})
-    ran = workspace.bobrt("bench", "--plan", path)
+    ran = workspace.here("bench", "--plan", path)
     assert ran.code == 4, ran.err
     assert "No engine keeps its p99 within 1e-06 ms; the nearest is test_resnet fp32 on ort-cpu" in ran.out
     record = json.loads(records(workspace)["ort-cpu fp32"].read_text())
@@ -40,7 +40,7 @@ def test_a_batch_beyond_memory_ends_the_curve_with_its_reason(
     """A batch of a million does not fit into half a gigabyte: the curve says so, the cell is complete."""
     timing = SHORT | {"throughput_batches": [1, 2, 1_000_000], "threads": 1}
     path = plan(**ONE, timing=timing, limits={"memory_gb": 0.6, "cell_s": 120.0})
-    ran = workspace.bobrt("bench", "--plan", path)
+    ran = workspace.here("bench", "--plan", path)
     assert ran.code == 0, ran.err
     record = json.loads(records(workspace)["ort-cpu fp32"].read_text())
     assert [row["batch"] for row in record["throughput"]] == [1, 2]
@@ -51,7 +51,7 @@ def test_a_batch_beyond_memory_ends_the_curve_with_its_reason(
 def test_every_scenario_is_asked_of_the_same_file(workspace: Workspace, records: Records, plan: Plan) -> None:
     """LoadGen brings throughput and server along; its accuracy is ours, its logs lie beside the record."""
     timing = SHORT | {"throughput_batches": [1, 4], "threads": 1}
-    ran = workspace.bobrt("bench", "--plan", plan(**ONE, timing=timing), "--scenario", "loadgen,pipeline")
+    ran = workspace.here("bench", "--plan", plan(**ONE, timing=timing), "--scenario", "loadgen,pipeline")
     assert ran.code == 0, ran.err
     path = records(workspace)["ort-cpu fp32"]
     record = json.loads(path.read_text())
@@ -79,7 +79,7 @@ def test_every_scenario_is_asked_of_the_same_file(workspace: Workspace, records:
     page = (workspace.results / "report.md").read_text()
     for title in ("## Throughput by batch", "## Server", "## MLPerf LoadGen", "## Pipeline"):
         assert title in page
-    assert "damaged" not in workspace.bobrt("report").err
+    assert "damaged" not in workspace.here("report").err
 
 
 def test_a_scenario_is_measured_anew_and_its_old_logs_go(
@@ -87,10 +87,10 @@ def test_a_scenario_is_measured_anew_and_its_old_logs_go(
 ) -> None:
     """Other scenarios are other windows: the record is made anew, and nothing of the old one stays."""
     path = plan(**ONE, timing=SHORT | {"throughput_batches": [1], "threads": 1})
-    assert workspace.bobrt("bench", "--plan", path, "--scenario", "loadgen").code == 0
+    assert workspace.here("bench", "--plan", path, "--scenario", "loadgen").code == 0
     logs = records(workspace)["ort-cpu fp32"].with_suffix(".loadgen")
     assert logs.is_dir()
-    ran = workspace.bobrt("bench", "--plan", path, "--scenario", "latency")
+    ran = workspace.here("bench", "--plan", path, "--scenario", "latency")
     assert ran.code == 0
     assert "timed for other windows or threads" in ran.err
     record = json.loads(records(workspace)["ort-cpu fp32"].read_text())

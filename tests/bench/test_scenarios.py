@@ -88,6 +88,22 @@ def test_a_batch_of_its_own_is_the_only_one() -> None:
     assert (curve.ended, curve.detail) == ("limit", "the engine's own batch is 4")
 
 
+class BuiltForEight(Engine):
+    """An engine whose profile ends at eight images."""
+
+    def largest_batch(self) -> int:
+        return 8
+
+
+def test_no_batch_is_asked_that_the_engine_was_not_built_for() -> None:
+    """A plan's ladder is for all runtimes; an engine's profile ends it, and the curve says so."""
+    engine = BuiltForEight(Machine(), linear(0.01, 0.001))
+    timed, curve = climbed(engine, throughput_batches=(1, 4, 8, 16, 64))
+    assert list(rates(timed)) == [1, 4, 8]
+    assert (curve.ended, curve.batch, curve.detail) == ("limit", 8, "the engine takes 8 images at most")
+    assert max(engine.asked) == 8
+
+
 def test_a_later_round_times_one_image_and_the_best_batch() -> None:
     where = stage(Engine(Machine(), linear(0.01, 0.001)))
     assert list(scenarios.again(where, 32)) == ["latency-1", "throughput-32"]

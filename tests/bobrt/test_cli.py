@@ -21,7 +21,7 @@ import typer.main
 from support import BOBRT, Ran, environment
 
 from bobrt import __version__
-from bobrt.cli import app, main
+from bobrt.cli import app
 from bobrt.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -35,13 +35,14 @@ HEAVY = ["torch", "timm", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "mo
 SURFACE = {
     "train": "backbone --task --plan --weights --seed --output -o --json",
     "export": "backbone --task --plan --weights --batch --seed --bundle --output -o --json",
-    "build": "backbone --task --plan --runtime --precision --weights --batch --seed --output -o --json",
-    "bench": "backbones --plan --task --protocol --runtime --precision --weights --batch --seed --limit"
-    " --repeat --min-time --results --rerun --dry-run --format --json",
+    "build": "backbone --task --plan --runtime --precision --weights --batch --seed --max-drop --output -o"
+    " --json",
+    "bench": "backbones --plan --task --protocol --runtime --precision --weights --batch --seed --max-drop"
+    " --limit --scenario --repeat --min-time --results --rerun --dry-run --format --json",
     "report": "--results --format --json",
     "compare": "before after --fail-above --force --format --json",
     "list": "what --json",
-    "doctor": "--json",
+    "doctor": "runtimes --json",
 }
 
 
@@ -125,9 +126,9 @@ def test_the_surface_is_frozen() -> None:
 
 
 @pytest.mark.parametrize("verb", sorted(SURFACE))
-def test_every_verb_has_help_for_every_option(bobrt: Bobrt, verb: str) -> None:
+def test_every_verb_has_help_for_every_option(here: Bobrt, verb: str) -> None:
     """Each word of the surface is on its page, on stdout, with a sentence beside or below it."""
-    ran = bobrt(verb, "--help")
+    ran = here(verb, "--help")
     assert (ran.code, ran.err) == (ExitCode.OK, "")
     assert ran.out.startswith(f"Usage: bobrt {verb} ")
     for word in [*SURFACE[verb].split(), "-h", "--help"]:
@@ -135,23 +136,6 @@ def test_every_verb_has_help_for_every_option(bobrt: Bobrt, verb: str) -> None:
 
 
 # -- one line, a hint, exit code 2 ---------------------------------------------------------------
-
-
-@pytest.fixture
-def typing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[str], Ran]:
-    """The command line in this process, where what is slow to import is imported once for many slips."""
-
-    def run(line: str) -> Ran:
-        monkeypatch.setenv("BOBRT_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setenv("BOBRT_RESULTS", str(tmp_path / "results"))
-        monkeypatch.setattr(sys, "argv", ["bobrt", *line.split()])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return Ran(int(end.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 @pytest.mark.parametrize(
@@ -163,6 +147,14 @@ def typing(
         ("list --jsn", "No such option: --jsn (Possible options: --json)", "bobrt list --help"),
         ("bench --precison fp16", "No such option: --precison (Possible", "bobrt bench --help"),
         ("bench --format tabel", "'tabel' is not one of 'table'", "did you mean table? (bobrt bench --help)"),
+        ("bench --max-drop -1", "'--max-drop': Input should be greater than or", "bobrt bench --help"),
+        (
+            "bench --max-drop 101",
+            "'--max-drop': Input should be less than or equal to 100",
+            "bobrt bench --help",
+        ),
+        ("bench --max-drop 1%", "'--max-drop': Input should be a valid number", "bobrt bench --help"),
+        ("build test_resnet --max-drop x", "'--max-drop': Input should be a valid", "bobrt build --help"),
         ("bench --limit 0", "Invalid value for '--limit'", "bobrt bench --help"),
         ("bench --limit", "Option '--limit' requires an argument", "bobrt --help"),
         ("bench --seed x", "--seed 'x' is not a number", "a whole number"),
@@ -192,10 +184,10 @@ def typing(
     ],
 )
 def test_a_slip_is_one_line_with_a_hint(
-    typing: Callable[[str], Ran], tmp_path: Path, typed: str, says: str, hint: str
+    here: Bobrt, tmp_path: Path, typed: str, says: str, hint: str
 ) -> None:
     """What was wrong, what was meant, exit code 2; nothing on stdout, and nothing is made."""
-    ran = typing(typed)
+    ran = here(*typed.split())
     assert ran.code == ExitCode.USAGE
     assert not ran.out
     error, blank, said = ran.err.rstrip("\n").split("\n")[-3:]
@@ -217,10 +209,10 @@ def test_a_slip_is_one_line_with_a_hint(
     ],
 )
 def test_an_error_is_json_too_when_json_was_asked_for(
-    bobrt: Bobrt, typed: str, kind: str, code: ExitCode
+    here: Bobrt, typed: str, kind: str, code: ExitCode
 ) -> None:
     """The document on stdout, the same in prose on stderr."""
-    ran = bobrt(*typed.split())
+    ran = here(*typed.split())
     assert ran.code == code
     said = strict(ran.out)
     assert set(said) == {"schema", "error"}
@@ -238,6 +230,10 @@ def test_nothing_matched_has_an_exit_code_of_its_own(bobrt: Bobrt, tmp_path: Pat
 
 
 # -- no hub -------------------------------------------------------------------------------------
+
+
+SOON_S = 30
+"""What a command without a hub ends within: it waits for 6 s, and other tests may keep the machine busy."""
 
 
 @contextmanager
@@ -286,40 +282,40 @@ def without_hub(home: Path, endpoint: str, **more: str) -> dict[str, str]:
     return {"HF_ENDPOINT": endpoint, "HF_HOME": str(home / "hf"), "NO_PROXY": "*", "no_proxy": "*", **more}
 
 
-def lost(ran: Ran, says: str) -> None:
-    """Assert that a command ended because of the hub: exit code 3, the model, and two ways out."""
+def lost(ran: Ran, *says: str) -> None:
+    """Assert that a command ended because of the hub, in one of these words, with two ways out."""
     assert ran.code == ExitCode.MACHINE
     assert not ran.out
     resolved, _, error, _, hint = ran.err.rstrip("\n").split("\n")
     assert resolved == "convnext is convnext_tiny.fb_in1k"
     assert error.startswith("error: ")
-    assert says in error
+    assert any(words in error for words in says), error
     assert hint == "hint: bobrt export convnext --weights random, or --weights PATH for a local checkpoint"
 
 
 def test_a_hub_that_is_not_there_ends_at_once(bobrt: Bobrt, tmp_path: Path) -> None:
     """Nobody listens: the address is in the line."""
     endpoint = f"http://127.0.0.1:{closed_port()}"
-    ran = bobrt("export", "convnext", env=without_hub(tmp_path, endpoint), timeout=10)
+    ran = bobrt("export", "convnext", env=without_hub(tmp_path, endpoint), timeout=SOON_S)
     lost(
         ran, f"the hub cannot be reached for the weights of convnext ({endpoint}/timm/convnext_tiny.fb_in1k/"
     )
     assert "Connection refused" in ran.err
 
 
-def test_a_hub_that_never_answers_ends_within_ten_seconds(bobrt: Bobrt, tmp_path: Path) -> None:
+def test_a_hub_that_never_answers_is_given_up(bobrt: Bobrt, tmp_path: Path) -> None:
     """The connection is accepted, then there is silence."""
     with silent_hub() as server:
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
-        ran = bobrt("export", "convnext", env=without_hub(tmp_path, endpoint), timeout=10)
-    lost(ran, "timed out")
+        ran = bobrt("export", "convnext", env=without_hub(tmp_path, endpoint), timeout=SOON_S)
+    lost(ran, "timed out", "no answer within 6 s")
 
 
-def test_a_hub_that_never_stops_answering_ends_within_ten_seconds(bobrt: Bobrt, tmp_path: Path) -> None:
+def test_a_hub_that_never_stops_answering_is_given_up(bobrt: Bobrt, tmp_path: Path) -> None:
     """Each byte comes in time, the answer never ends: there is one deadline for all of it."""
     with hub(b"HTTP/1.1 200 OK\r\nX-Slow: ", drip=b"x") as endpoint:
-        ran = bobrt("export", "convnext", env=without_hub(tmp_path, endpoint), timeout=10)
-    lost(ran, "timed out")
+        ran = bobrt("export", "convnext", env=without_hub(tmp_path, endpoint), timeout=SOON_S)
+    lost(ran, "no answer within 6 s")
 
 
 @pytest.mark.parametrize(
@@ -336,7 +332,7 @@ def test_a_hub_in_trouble_is_the_machines_fault(
 ) -> None:
     """Whatever is at the address, it is one line and no bug."""
     with hub(answer) as endpoint:
-        lost(bobrt("export", "convnext", env=without_hub(tmp_path, endpoint), timeout=10), says)
+        lost(bobrt("export", "convnext", env=without_hub(tmp_path, endpoint), timeout=SOON_S), says)
 
 
 def test_a_hub_that_is_switched_off_is_not_asked(bobrt: Bobrt, tmp_path: Path) -> None:
@@ -344,7 +340,7 @@ def test_a_hub_that_is_switched_off_is_not_asked(bobrt: Bobrt, tmp_path: Path) -
     with silent_hub() as server:
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
         env = without_hub(tmp_path, endpoint, HF_HUB_OFFLINE="1")
-        lost(bobrt("export", "convnext", env=env, timeout=10), "not cached and HF_HUB_OFFLINE is set")
+        lost(bobrt("export", "convnext", env=env, timeout=SOON_S), "not cached and HF_HUB_OFFLINE is set")
         server.settimeout(0)
         with pytest.raises(BlockingIOError):
             server.accept()
@@ -353,7 +349,7 @@ def test_a_hub_that_is_switched_off_is_not_asked(bobrt: Bobrt, tmp_path: Path) -
 def test_a_hub_without_such_weights_is_the_users_business(bobrt: Bobrt, tmp_path: Path) -> None:
     """404 is exit code 2 and one line, in JSON too."""
     with hub(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") as endpoint:
-        ran = bobrt("export", "convnext", "--json", env=without_hub(tmp_path, endpoint), timeout=10)
+        ran = bobrt("export", "convnext", "--json", env=without_hub(tmp_path, endpoint), timeout=SOON_S)
     assert ran.code == ExitCode.USAGE
     error = strict(ran.out)["error"]
     assert error["kind"] == "usage"
@@ -496,9 +492,9 @@ def test_piped_output_has_no_escapes(bobrt: Bobrt, args: list[str], env: dict[st
     assert ran.out + ran.err
 
 
-def test_a_dry_run_shows_the_default_plan_and_makes_nothing(bobrt: Bobrt, tmp_path: Path) -> None:
+def test_a_dry_run_shows_the_default_plan_and_makes_nothing(here: Bobrt, tmp_path: Path) -> None:
     """Every cell with what becomes of it, what it needs and why; counted below; no folder appears."""
-    ran = bobrt("bench", "--dry-run")
+    ran = here("bench", "--dry-run")
     assert (ran.code, ran.err) == (ExitCode.OK, "")
     header, *lines, counts = ran.out.splitlines()
     assert header.split() == ["cell", "action", "makes", "why"]
@@ -506,9 +502,9 @@ def test_a_dry_run_shows_the_default_plan_and_makes_nothing(bobrt: Bobrt, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_default_plan_at_fp16_is_a_plan_of_its_own(bobrt: Bobrt) -> None:
+def test_the_default_plan_at_fp16_is_a_plan_of_its_own(here: Bobrt) -> None:
     """`bobrt bench --precision fp16`: each backbone at fp16, and its fp32 reference beside it."""
-    ran = bobrt("bench", "--precision", "fp16", "--dry-run", "--json")
+    ran = here("bench", "--precision", "fp16", "--dry-run", "--json")
     assert (ran.code, ran.err) == (ExitCode.OK, "")
     said = strict(ran.out)
     assert set(said) == {"schema", "plan"}
@@ -523,10 +519,10 @@ def test_the_default_plan_at_fp16_is_a_plan_of_its_own(bobrt: Bobrt) -> None:
     assert len({row["cell"]["key"] for row in said["plan"]}) == 15
 
 
-def test_flags_take_several_values_either_way(bobrt: Bobrt) -> None:
+def test_flags_take_several_values_either_way(here: Bobrt) -> None:
     """Commas and repetition mean the same, and spaces do not matter."""
-    one = bobrt("bench", "--precision", "fp16, int8", "--seed", "0,1", "--dry-run", "--json")
-    other = bobrt(
+    one = here("bench", "--precision", "fp16, int8", "--seed", "0,1", "--dry-run", "--json")
+    other = here(
         *("bench", "--precision", "fp16", "--precision", "int8", "--seed", "0", "--seed", "1"),
         *("--dry-run", "--format", "json"),
     )

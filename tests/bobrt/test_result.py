@@ -46,10 +46,10 @@ if TYPE_CHECKING:
 
 # Every key of schema 1. A line may be added here; none may ever be changed or taken away.
 GOLDEN = """
-schema state reason caveats started seconds limit log seal
+schema state reason caveats started seconds limit log seal notes
 cell.backbone cell.weights cell.task cell.protocol cell.runtime cell.precision cell.batch cell.seed cell.key
 artifact.kind artifact.path artifact.sha256 artifact.bytes artifact.build_s artifact.precision_share
-artifact.placement artifact.target
+artifact.realised_share artifact.placement artifact.target
 accuracy.metric accuracy.value accuracy.higher_is_better accuracy.n accuracy.ci95 accuracy.reference
 accuracy.drop accuracy.extra
 parity.max_abs parity.mean_abs parity.agreement parity.n parity.reference_runtime

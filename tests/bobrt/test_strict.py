@@ -124,11 +124,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         read_toml(path, Plan, "plan")
 
 
-def test_the_command_line_says_the_same(bobrt: Callable[..., Ran], tmp_path: Path) -> None:
+def test_the_command_line_says_the_same(here: Callable[..., Ran], tmp_path: Path) -> None:
     """A wrong plan is exit code 2 and one line on stderr, before anything is made."""
     path = tmp_path / "mine.toml"
     path.write_text(GOOD + TRAINED + "lrr = 1\n", encoding="utf-8")
-    ran = bobrt("bench", "--plan", path)
+    ran = here("bench", "--plan", path)
     assert ran.code == ExitCode.USAGE
     assert not ran.out
     assert ran.err.startswith(f"error: plan {path}, line 9: unknown key 'finetune.lrr'\n\nhint: did you mean")
