@@ -5,19 +5,33 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: bench test lint bench-overhead bench-steadiness bench-twice bench-loadgen bench-accuracy-rate clean
+.PHONY: bench gpu test lint docker-check bench-torch bench-overhead bench-steadiness bench-twice bench-loadgen bench-accuracy-rate matrix clean
 
 bench: $(READY)
 	$(BIN)/bobrt bench
 
+# What only a GPU can prove, then every runtime on it; the records are named after the GPU, to be committed.
+gpu: $(READY)
+	@command -v nvidia-smi >/dev/null || { echo "make gpu needs an NVIDIA GPU, and no nvidia-smi is here"; exit 3; }
+	$(BIN)/python -m pytest -m gpu
+	$(BIN)/bobrt bench --plan bench/plans/gpu.toml --results bench/published/$$(nvidia-smi --query-gpu=name \
+	  --format=csv,noheader | head -n 1 | tr '[:upper:]' '[:lower:]' | tr -cs '[:alnum:]\n' '-')
+
+# Two workers, each with half of the cores; a file's tests stay together. One test alone: .venv/bin/pytest PATH
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/*.Dockerfile
+	$(BIN)/shellcheck docker/smoke.sh .ci/run
+
+# What can be proven of the images without Docker: their install lines in clean environments, the compose file, smoke.sh.
+docker-check: $(READY)
+	PYTHONPATH=tests $(BIN)/python -P tests/docker/replay.py
 
 # The measuring loop around ONNX Runtime against a bare loop over the same session, interleaved.
 bench-overhead: $(READY)
@@ -39,6 +53,14 @@ bench-loadgen: $(READY)
 bench-accuracy-rate: $(READY)
 	ORT_DISABLE_TELEMETRY=1 $(BIN)/python -P tests/benchmarks/accuracy_rate.py
 
+# How PyTorch serves a network fastest: memory formats, torch.compile and what it is told.
+bench-torch: $(READY)
+	$(BIN)/python -P tests/benchmarks/torch_modes.py
+
+# Every architecture of the catalogue: export, proof, every precision, TensorRT-RTX. Hours; stopped, it goes on.
+matrix: $(READY)
+	ORT_DISABLE_TELEMETRY=1 $(BIN)/python -P tests/benchmarks/matrix.py
+
 # Two makes at once share the environment: the second waits for the first and finds it ready.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "bobrt needs Python 3.11 to 3.13: make PYTHON=python3.12")'
@@ -49,7 +71,7 @@ $(READY): pyproject.toml constraints.txt
 	@if [ ! -e $(READY) ] || [ pyproject.toml -nt $(READY) ] || [ constraints.txt -nt $(READY) ]; then \
 	  set -e; \
 	  [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,quant,rtx,loadgen,dev]'; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,quant,rtx,loadgen,diffusion,dev]'; \
 	  $(BIN)/python -m pip download --quiet --disable-pip-version-check -c constraints.txt -d $(VENV)/wheels . hatchling; \
 	  touch $(READY); \
 	fi

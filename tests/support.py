@@ -1,18 +1,27 @@
-"""The installed command line, run for real in an environment of its own."""
+"""The command line, run for real: the installed script, or the same verbs in this process."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import tomllib
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from unittest import mock
+
+from bobrt.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 BOBRT = Path(sys.executable).with_name("bobrt")
 TINY = Path(__file__).parent / "plans" / "tiny.toml"
+BUNDLE = ("export", "test_resnet", "--task", "digits", "--weights", "random", "--plan", TINY, "--bundle")
+"""Makes a bundle of the tiny plan's backbone."""
 
 # Before torch is imported anywhere: idle OpenMP threads sleep, as in our own workers.
 # ONNX Runtime would keep a device id in the user's home.
@@ -45,10 +54,24 @@ class Workspace(NamedTuple):
     ) -> Ran:
         return run_bobrt(*args, cwd=cwd, env=self.env(**(env or {})), timeout=timeout)
 
+    def here(self, *args: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Ran:
+        return run_here(*args, cwd=cwd, env=self.env(**(env or {})))
+
+
+def write_plan(path: Path, **changes: object) -> Path:
+    """Write the tiny plan with some of its keys changed; None takes a key away."""
+    content = {k: v for k, v in (tomllib.loads(TINY.read_text()) | changes).items() if v is not None}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in content.items() if not isinstance(value, dict)]
+    for name, table in content.items():
+        if isinstance(table, dict):
+            lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return a quiet environment without the user's own settings."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("BOBRT_", "XDG_", "HF_"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("BOBRT_", "XDG_", "HF_", "COLUMNS"))}
     quiet = {"NO_COLOR": "1", "TERMINAL_WIDTH": "100", "_TYPER_FORCE_DISABLE_TERMINAL": "1"}
     return {**kept, **quiet, **(extra or {})}
 
@@ -62,3 +85,22 @@ def run_bobrt(
         command, capture_output=True, text=True, cwd=cwd, env=environment(env), timeout=timeout, check=False
     )
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def run_here(*args: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Ran:
+    """Run the command line in this process, which has imported it: where the process is not the question.
+
+    The workers that make files and measure cells are processes of their own as ever.
+    """
+    out, err = StringIO(), StringIO()
+    with (
+        mock.patch.dict(os.environ, environment(env), clear=True),
+        mock.patch.object(sys, "argv", ["bobrt", *map(str, args)]),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        chdir(cwd or Path.cwd()),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            return Ran(int(end.code or 0), out.getvalue(), err.getvalue())

@@ -1,0 +1,251 @@
+"""Every architecture of the catalogue: exported, proven, at every precision, built for TensorRT-RTX.
+
+    make matrix
+
+Writes one JSON file for each into `docs/support-matrix/`, and the table of them all into
+`docs/support-matrix.md`. What has a record made by today's tools is not done again: stopped at any
+time, it goes on. Named architectures alone: `python -P tests/benchmarks/matrix.py resnet50 convnext_tiny`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from bobrt import console
+from bobrt.artifacts import version
+from bobrt.catalogue import BACKBONES
+from bobrt.paths import lock, write_atomic
+from bobrt.spec import Precision
+
+if TYPE_CHECKING:
+    from bobrt.spec import Backbone
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+RECORDS = ROOT / "docs" / "support-matrix"
+TABLE = ROOT / "docs" / "support-matrix.md"
+TOOLS = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "nvidia-modelopt", "tensorrt-rtx")
+LOW = [Precision.FP16, Precision.BF16, Precision.INT8, Precision.FP8]
+PHASES = {
+    "export": ["export"],
+    "convert": [str(low) for low in LOW],
+    "build": [f"{precision} build" for precision in [Precision.FP32, *LOW]],
+}
+"""What one process does: the libraries of one phase are seconds to import, and patch those of another."""
+LIMIT_S = 1800
+GOALS = {"fp32": 100, "fp16": 100, "bf16": 95, "int8": 95, "fp8": 95}
+LARGE_M = 300
+HALF = 0.5
+NOTHING = "there is no file to go on from"
+
+
+def main() -> None:
+    """Do what is missing, one architecture after another, and write the table."""
+    names = sys.argv[1:]
+    if names[:1] == ["--child"]:
+        _child(names[1], names[2], Path(names[3]))
+        return
+    entries = architectures()
+    for name in names or entries:
+        with lock(str(RECORDS / name)):
+            _architecture(name, entries[name])
+    write_atomic(TABLE, table([_read(path) for path in sorted(RECORDS.glob("*.json"))]).encode())
+
+
+def architectures() -> dict[str, Backbone]:
+    """Return one entry of the catalogue for each architecture, the smallest first."""
+    found: dict[str, Backbone] = {}
+    for entry in sorted(BACKBONES.all().values(), key=lambda b: b.params_m or 0.0):
+        name = entry.timm.partition(".")[0]
+        if not entry.args:
+            found.setdefault(name, entry)
+    return found
+
+
+def _architecture(name: str, entry: Backbone) -> None:
+    path = RECORDS / f"{name}.json"
+    record = _read(path) if path.is_file() else {}
+    tools = {tool: version(tool) for tool in TOOLS}
+    if record.get("tools") == tools and all(step in record["steps"] for p in PHASES.values() for step in p):
+        console.note(f"{name}: done")
+        return
+    record = {"architecture": name, "backbone": entry.name, "tools": tools, "steps": {}}
+    with tempfile.TemporaryDirectory(prefix="bobrt-matrix-") as folder:
+        for phase, steps in PHASES.items():
+            while missing := [step for step in steps if step not in record["steps"]]:
+                ended = _run(name, phase, Path(folder), record)
+                left = [step for step in missing if step not in record["steps"]]
+                if left:  # the process died in it
+                    record["steps"][left[0]] = {"ok": False, "why": ended, "seconds": None, "peak_gb": None}
+                _write(path, record)
+            console.note(f"{name}: {phase}: " + ", ".join(_short(record, step) for step in steps))
+
+
+def _run(name: str, phase: str, folder: Path, record: dict[str, Any]) -> str:
+    """Run one phase in a process of its own, take over what it has done, and return how it ended."""
+    told = folder / "told.json"
+    write_atomic(told, json.dumps(record).encode())
+    command = [sys.executable, "-P", __file__, "--child", name, phase, str(folder)]
+    env = {**os.environ, "ORT_DISABLE_TELEMETRY": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+    with (folder / "log").open("ab") as log:
+        try:
+            code = subprocess.run(
+                command, stdout=log, stderr=log, env=env, timeout=LIMIT_S, check=False
+            ).returncode
+            ended = f"its process ended with exit code {code}"
+        except subprocess.TimeoutExpired:
+            ended = f"given up after {LIMIT_S} s"
+    record.update(_read(told))
+    return ended
+
+
+def _child(name: str, phase: str, folder: Path) -> None:
+    """Do the steps of one phase that have no record yet, telling of each as it ends."""
+    told = folder / "told.json"
+    record = _read(told)
+    for step in PHASES[phase]:
+        if step in record["steps"]:
+            continue
+        started = time.monotonic()
+        try:
+            found = {"ok": True, **_step(architectures()[name], step, folder, record)}
+        except Exception as error:  # noqa: BLE001 - whatever a model or a library raises is this step's record
+            found = {"ok": False, "why": " ".join(str(error).split())[:300] or type(error).__name__}
+        found["seconds"] = round(time.monotonic() - started, 1)
+        found["peak_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+        record["steps"][step] = found
+        write_atomic(told, json.dumps(record).encode())
+
+
+def _step(entry: Backbone, step: str, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    import architecture  # noqa: PLC0415 - torch and timm, in the child alone
+
+    what, _, build = step.partition(" ")
+    if what == "export":
+        made = architecture.exported(entry, folder)
+        record["params_m"] = round(made.params_m, 2)
+        record["size"] = made.card.transform.size
+        return {"parity": made.parity}
+    precision = Precision(what)
+    file = folder / "model.onnx" if precision is Precision.FP32 else folder / what / "model.onnx"
+    if not file.is_file() and (build or not (folder / "model.onnx").is_file()):
+        raise FileNotFoundError(NOTHING)
+    if build:
+        return {"bytes": architecture.built(file, precision)}
+    shutil.rmtree(folder / what, ignore_errors=True)
+    path, share = architecture.converted(folder / "model.onnx", precision, folder / what)
+    found: dict[str, Any] = {"share": round(share, 4)}
+    try:
+        found["gap"] = architecture.gap(folder / "model.onnx", path, precision)
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's CPU kernels lack some types; the file may be fine
+        found["not_run"] = " ".join(str(error).split())[:200]
+    return found
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Return the page: the shares that hold, one line for each architecture, and the cause of every hole."""
+    counted = [r for r in records if not _too_large(r)]
+    versions = records[0]["tools"] if records else {}
+    lines = [
+        "# Support matrix",
+        "",
+        "Made by `make matrix`, on a machine without a GPU: each architecture of the catalogue at its own",
+        "input size, with a free batch axis, from random weights. **fp32** is the export, its parity with",
+        "PyTorch, and the build for TensorRT-RTX; the others are the conversion of that file (eight",
+        "calibration images) and its build, for compute capability 8.6, fp8 for 8.9. Numbers are parity in",
+        "fp32 (largest difference over largest answer) and the share of multiply-adds at the precision. A",
+        "build proves that TensorRT takes the graph; it tells neither speed nor accuracy.",
+        "",
+        ", ".join(f"{tool} {number}" for tool, number in versions.items()) + ".",
+        "",
+        f"So far {len(records)} of {len(architectures())} architectures have been through it.",
+        "",
+        "| precision | " + " | ".join(GOALS) + " |",
+        "| --- |" + " ---: |" * len(GOALS),
+        "| holds | "
+        + " | ".join(f"{sum(_holds(r, p) for r in counted)} of {len(counted)}" for p in GOALS)
+        + " |",
+        "| goal | " + " | ".join(f"{goal} %" for goal in GOALS.values()) + " |",
+        "",
+        "| architecture | params M | px | " + " | ".join(GOALS) + " |",
+        "| --- | ---: | ---: |" + " --- |" * len(GOALS),
+    ]
+    lines += [
+        f"| {r['architecture']} | {r.get('params_m', '')} | {r.get('size', '')} | "
+        + " | ".join(_cell(r, p) for p in GOALS)
+        + " |"
+        for r in records
+    ]
+    holes = [(r["architecture"], step, found) for r in records for step, found in _holes(r)]
+    if holes:
+        lines += [
+            "",
+            "## Holes",
+            "",
+            "| architecture | step | peak GB | cause |",
+            "| --- | --- | ---: | --- |",
+        ]
+        lines += [
+            f"| {name} | {step} | {found['peak_gb'] or ''} | {found['why'].replace('|', '/')} |"
+            for name, step, found in holes
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _too_large(record: dict[str, Any]) -> bool:
+    """Tell whether an architecture above 300 M parameters did not fit: it is listed, and not counted."""
+    large = (record.get("params_m") or BACKBONES.get(record["backbone"]).params_m or 0.0) > LARGE_M
+    return large and not all(_holds(record, precision) for precision in GOALS)
+
+
+def _needed(precision: str) -> list[str]:
+    return ["export" if precision == "fp32" else precision, f"{precision} build"]
+
+
+def _holds(record: dict[str, Any], precision: str) -> bool:
+    """Tell whether all went well, with half of the multiply-adds at the precision: less is not realised."""
+    steps = [record["steps"].get(step, {}) for step in _needed(precision)]
+    return all(step.get("ok") for step in steps) and steps[0].get("share", 1.0) >= HALF
+
+
+def _cell(record: dict[str, Any], precision: str) -> str:
+    made = record["steps"].get(_needed(precision)[0], {})
+    if not _holds(record, precision):
+        return f"**no** ({100 * made['share']:.0f} %)" if made.get("share", 1.0) < HALF else "**no**"
+    return f"{made['parity']:.0e}" if precision == "fp32" else f"{100 * made['share']:.0f} %"
+
+
+def _holes(record: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    steps = record["steps"].items()
+    return [(step, found) for step, found in steps if not found["ok"] and found["why"] != NOTHING]
+
+
+def _short(record: dict[str, Any], step: str) -> str:
+    found = record["steps"][step]
+    return f"{step} {'ok' if found['ok'] else 'NO: ' + found['why'][:80]}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, msgspec.json.format(json.dumps(record).encode(), indent=1) + b"\n")
+
+
+if __name__ == "__main__":
+    main()
