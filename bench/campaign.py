@@ -190,8 +190,10 @@ def in_one_line(result: Result) -> str:
 
 def _require_any(decisions: list[Decision]) -> None:
     """Raise if no cell can be answered for want of a library or the hub: one line, not a column."""
-    if all(d.action in _STATES and d.hint for d in decisions):
-        raise MachineError(decisions[0].reason, decisions[0].hint)
+    # A precision that a runtime has not is no want of this machine.
+    rest = [d for d in decisions if d.action != "unsupported" or d.hint]
+    if rest and all(d.action in _STATES and d.hint for d in rest):
+        raise MachineError(rest[0].reason, rest[0].hint)
 
 
 def _wanted(decisions: list[Decision]) -> list[Target]:

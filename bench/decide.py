@@ -18,7 +18,7 @@ from bobrt.data import bundle as bundles
 from bobrt.errors import BobrtError, UnsupportedError, UsageError
 from bobrt.result import Artifact as ArtifactRecord
 from bobrt.result import Result
-from bobrt.spec import Backbone, FileCard, Placement, Precision, Scenario, State
+from bobrt.spec import Backbone, FileCard, Placement, Precision, Scenario, State, WeightsFile
 from bobrt.speed import Timing
 from bobrt.system import cores, this_system
 from engines.runtimes import RUNTIMES, cannot_build, cannot_run, versions
@@ -267,9 +267,9 @@ def _bundle(question: Question) -> bundles.Bundle | None:
 
 
 @cache
-def _served(entry: Backbone, cache_folder: Path) -> BobrtError | None:
+def _served(name: str, timm_id: str, weights: WeightsFile | None, cache_folder: Path) -> BobrtError | None:
     try:
-        require_pretrained(entry.name, entry.timm, "bench", entry.weights, cache_folder)
+        require_pretrained(name, timm_id, "bench", weights, cache_folder)
     except BobrtError as error:
         return error
     return None
@@ -277,4 +277,5 @@ def _served(entry: Backbone, cache_folder: Path) -> BobrtError | None:
 
 def _fetchable(checkpoint: Target, cache_folder: Path) -> BobrtError | None:
     """Return why the published weights cannot be fetched, or None; whoever has them is asked once a run."""
-    return _served(msgspec.convert(checkpoint.options["backbone"], type=Backbone), cache_folder)
+    entry = msgspec.convert(checkpoint.options["backbone"], type=Backbone)
+    return _served(entry.name, entry.timm, entry.weights, cache_folder)

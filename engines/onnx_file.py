@@ -77,9 +77,15 @@ def beside(model: onnx.ModelProto, path: Path) -> list[Path]:
 def identity(path: Path) -> str:
     """Return the sha256 of a model file, with that of the files its tensors are in, if there are any.
 
-    Any other file than an ONNX file is one file.
+    Any other file is one file, and so is an ONNX file that is no longer whole.
     """
-    return sha256_of(path, *beside(graph_of(path), path)) if path.suffix == ".onnx" else sha256_of(path)
+    if path.suffix != ".onnx":
+        return sha256_of(path)
+    try:
+        model = graph_of(path)
+    except UsageError:
+        return sha256_of(path)
+    return sha256_of(path, *beside(model, path))
 
 
 def card_of(model: onnx.ModelProto, path: Path) -> FileCard | None:

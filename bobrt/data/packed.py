@@ -59,7 +59,8 @@ def unpack(path: Path) -> Split:
 def arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Return every array of an npz file; raise `UsageError` naming it if it is damaged or asks for pickle."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        # numpy leaves a file of its own open that turns out to be damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             return {name: kept[name] for name in kept.files}
     except FileNotFoundError:
         raise UsageError(f"{path} is missing") from None

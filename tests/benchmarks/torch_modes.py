@@ -77,10 +77,12 @@ def _compiled(*, frozen: bool) -> Way:
 
     def way(net: Served) -> Callable[[torch.Tensor], object]:
         graphs = next(net.parameters()).is_cuda
+        # What was compiled without constants would be taken from the cache for what is to have them.
+        how = {"freezing": frozen, "force_disable_caches": True}
         call = torch.compile(net, fullgraph=True, dynamic=False, options={"triton.cudagraphs": graphs})
 
         def run(images: torch.Tensor) -> object:
-            with inductor.config.patch(freezing=frozen):
+            with inductor.config.patch(how):
                 return call(images)
 
         return run

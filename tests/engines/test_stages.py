@@ -205,7 +205,7 @@ def test_every_engine_a_runtime_opens_has_a_stage() -> None:
 def test_a_file_is_found_on_disk_by_what_was_asked(tiny_run: Any) -> None:
     """The tiny run's files answer to the targets of its cells, and to no others."""
     shop = stages.workshop(tiny_run[0].cache)
-    recipe = Recipe(epochs=1, lr=3e-3, batch=32)
+    recipe = Recipe(epochs=2, lr=3e-3, batch=32)
 
     def find(asked: Cell) -> Artifact | None:
         return shop.find(stages.artifact_target(asked, stages.checkpoint_target(asked, recipe, None), 100.0))
