@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bench import store, supervise
-from bench.cell import record_of
 from bench.files import Failure, identity, make_all, teller
 from bench.orders import Order
 from bobrt.errors import MachineError
 from bobrt.paths import lock, write_atomic
-from bobrt.result import Result
+from bobrt.result import CellRecord, Result
 from bobrt.spec import State
 from engines.runtimes import RUNTIMES, versions
 
@@ -159,7 +158,7 @@ class Campaign:
         result = Result(
             state=state,
             reason=reason,
-            cell=record_of(question.cell),
+            cell=CellRecord.of(question.cell),
             artifact=self._desk.describe(question),
             accuracy=None,
             parity=None,
@@ -189,11 +188,10 @@ def in_one_line(result: Result) -> str:
 
 
 def _require_any(decisions: list[Decision]) -> None:
-    """Raise if no cell can be answered for want of a library or the hub: one line, not a column."""
-    # A precision that a runtime has not is no want of this machine.
-    rest = [d for d in decisions if d.action != "unsupported" or d.hint]
-    if rest and all(d.action in _STATES and d.hint for d in rest):
-        raise MachineError(rest[0].reason, rest[0].hint)
+    """Raise if no cell can be answered, and some for want of a library or the hub: one line, not a column."""
+    wanting = [decision for decision in decisions if decision.hint]
+    if wanting and all(decision.action in _STATES for decision in decisions):
+        raise MachineError(wanting[0].reason, wanting[0].hint)
 
 
 def _wanted(decisions: list[Decision]) -> list[Target]:

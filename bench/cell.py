@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from bench.orders import CellOrder
     from bobrt.data import Split
     from bobrt.result import Artifact
-    from bobrt.spec import Cell, TaskCard
+    from bobrt.spec import TaskCard
     from bobrt.tasks import Task
     from engines.runner import Runner
 
@@ -98,7 +98,7 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
     result = Result(
         state=State.COMPLETE,
         reason="",
-        cell=record_of(order.cell),
+        cell=CellRecord.of(order.cell),
         artifact=artifact,
         accuracy=right,
         parity=agreement,
@@ -155,11 +155,6 @@ def _once_more(order: CellOrder, report: Callable[[str, str], None]) -> Result:
 def device(order: CellOrder) -> Gpu | None:
     """Return the GPU a cell runs on, or None for the CPU."""
     return open_gpu() if on_gpu(RUNTIMES.get(order.cell.runtime)) else None
-
-
-def record_of(cell: Cell) -> CellRecord:
-    """Return a cell as it stands in a record, with its key."""
-    return CellRecord(**msgspec.structs.asdict(cell), key=cell.key)
 
 
 def _opened(order: CellOrder, images: NDArray[np.uint8]) -> AbstractContextManager[Opened]:

@@ -64,7 +64,7 @@ def open_gpu() -> Gpu | None:
     except pynvml.NVMLError:
         return None
     handle = _visible()
-    uuid = None if handle is None else _ask(pynvml.nvmlDeviceGetUUID, handle)
+    uuid = None if handle is None else ask(pynvml.nvmlDeviceGetUUID, handle)
     return None if uuid is None else _Card(handle, uuid)
 
 
@@ -81,46 +81,46 @@ class _Card:
         self.uuid = uuid
 
     def state(self) -> State:
-        power = _ask(pynvml.nvmlDeviceGetPowerUsage, self._handle)
-        reasons = _ask(pynvml.nvmlDeviceGetCurrentClocksEventReasons, self._handle)
+        power = ask(pynvml.nvmlDeviceGetPowerUsage, self._handle)
+        reasons = ask(pynvml.nvmlDeviceGetCurrentClocksEventReasons, self._handle)
         return State(
-            sm_mhz=_ask(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_SM),
-            memory_mhz=_ask(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_MEM),
+            sm_mhz=ask(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_SM),
+            memory_mhz=ask(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_MEM),
             watts=None if power is None else power / 1e3,
-            celsius=_ask(pynvml.nvmlDeviceGetTemperature, self._handle, pynvml.NVML_TEMPERATURE_GPU),
+            celsius=ask(pynvml.nvmlDeviceGetTemperature, self._handle, pynvml.NVML_TEMPERATURE_GPU),
             slowed_by=None
             if reasons is None
             else tuple(name for name, bit in _BITS.items() if reasons & bit),
         )
 
     def pids(self) -> list[int] | None:
-        found = _ask(pynvml.nvmlDeviceGetComputeRunningProcesses, self._handle)
+        found = ask(pynvml.nvmlDeviceGetComputeRunningProcesses, self._handle)
         return None if found is None else [process.pid for process in found]
 
     def used_bytes(self) -> int | None:
-        memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, self._handle)
+        memory = ask(pynvml.nvmlDeviceGetMemoryInfo, self._handle)
         return None if memory is None else int(memory.used)
 
     def energy_mj(self) -> int | None:
-        value: int | None = _ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, self._handle)
+        value: int | None = ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, self._handle)
         return value
 
 
 def _visible() -> Any:  # noqa: ANN401 - a ctypes pointer, or None
     """Return the handle of the first device CUDA may see."""
     word = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    cards = [_ask(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(_ask(pynvml.nvmlDeviceGetCount) or 0)]
+    cards = [ask(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(ask(pynvml.nvmlDeviceGetCount) or 0)]
     if word.isdecimal():
-        names = {_ask(pynvml.nvmlDeviceGetName, card) for card in cards}
+        names = {ask(pynvml.nvmlDeviceGetName, card) for card in cards}
         known = len(names) == 1 or os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
         return cards[int(word)] if known and int(word) < len(cards) else None
     if word.startswith("MIG-"):
-        return _ask(pynvml.nvmlDeviceGetHandleByUUID, word)
-    uuids = [(_ask(pynvml.nvmlDeviceGetUUID, card) or "", card) for card in cards]
+        return ask(pynvml.nvmlDeviceGetHandleByUUID, word)
+    uuids = [(ask(pynvml.nvmlDeviceGetUUID, card) or "", card) for card in cards]
     return next((card for uuid, card in uuids if word and uuid.startswith(word)), None)
 
 
-def _ask(question: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - NVML has no types
+def ask(question: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - NVML has no types
     """Return NVML's answer, or None where the card, the driver or a lost library refuses it."""
     try:
         return question(*args)

@@ -9,18 +9,18 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pynvml  # type: ignore[import-untyped]
 
-from bench.nvml import open_gpu
+from bench.nvml import ask, open_gpu
 from bobrt.artifacts import version
 from bobrt.spec import Precision
 from engines import libraries
 from engines.runtimes import SINCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 _CPUS = Path("/sys/devices/system/cpu")
 _MEMINFO = Path("/proc/meminfo")
@@ -81,23 +81,23 @@ class Memory(NamedTuple):
 def card() -> Card | None:
     """Return the GPU, or None where there is no driver or no GPU that CUDA may see."""
     gpu = open_gpu()
-    handle = None if gpu is None else _ask(pynvml.nvmlDeviceGetHandleByUUID, gpu.uuid)
+    handle = None if gpu is None else ask(pynvml.nvmlDeviceGetHandleByUUID, gpu.uuid)
     if handle is None:
         return None
-    cuda = _ask(pynvml.nvmlSystemGetCudaDriverVersion_v2)
-    memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
-    persistent = _ask(pynvml.nvmlDeviceGetPersistenceMode, handle)
+    cuda = ask(pynvml.nvmlSystemGetCudaDriverVersion_v2)
+    memory = ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    persistent = ask(pynvml.nvmlDeviceGetPersistenceMode, handle)
     return Card(
-        name=_ask(pynvml.nvmlDeviceGetName, handle) or "a GPU without a name",
-        driver=_ask(pynvml.nvmlSystemGetDriverVersion) or "",
+        name=ask(pynvml.nvmlDeviceGetName, handle) or "a GPU without a name",
+        driver=ask(pynvml.nvmlSystemGetDriverVersion) or "",
         cuda=f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else "",
         memory_gb=None if memory is None else memory.total / 2**30,
-        capability=_ask(pynvml.nvmlDeviceGetCudaComputeCapability, handle),
-        cards=_ask(pynvml.nvmlDeviceGetCount) or 1,
-        sm_mhz=_ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
-        top_mhz=_ask(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_SM),
-        set_mhz=_ask(pynvml.nvmlDeviceGetApplicationsClock, handle, pynvml.NVML_CLOCK_GRAPHICS),
-        default_mhz=_ask(pynvml.nvmlDeviceGetDefaultApplicationsClock, handle, pynvml.NVML_CLOCK_GRAPHICS),
+        capability=ask(pynvml.nvmlDeviceGetCudaComputeCapability, handle),
+        cards=ask(pynvml.nvmlDeviceGetCount) or 1,
+        sm_mhz=ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
+        top_mhz=ask(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_SM),
+        set_mhz=ask(pynvml.nvmlDeviceGetApplicationsClock, handle, pynvml.NVML_CLOCK_GRAPHICS),
+        default_mhz=ask(pynvml.nvmlDeviceGetDefaultApplicationsClock, handle, pynvml.NVML_CLOCK_GRAPHICS),
         persistent=None if persistent is None else bool(persistent),
     )
 
@@ -160,14 +160,6 @@ def cuda_libraries() -> dict[str, str]:
 def in_container() -> bool:
     """Tell whether Docker or Podman made this machine."""
     return Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
-
-
-def _ask(question: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - NVML has no types
-    """Return NVML's answer, or None where the card or the driver refuses it."""
-    try:
-        return question(*args)
-    except pynvml.NVMLError:
-        return None
 
 
 def _text(path: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from bobrt.spec import Batch, Placement, Precision, Protocol, Record, State, seal_of
+from bobrt.spec import Batch, Cell, Placement, Precision, Protocol, Record, State, seal_of
 from bobrt.speed import (
     ColdStart,
     Curve,
@@ -40,6 +40,11 @@ class CellRecord(Record, frozen=True, kw_only=True):
     batch: Batch
     seed: int
     key: str
+
+    @classmethod
+    def of(cls, cell: Cell) -> CellRecord:
+        """Return a cell as it stands in a record."""
+        return cls(**msgspec.structs.asdict(cell), key=cell.key)
 
 
 class Artifact(Record, frozen=True, kw_only=True):

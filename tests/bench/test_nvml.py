@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pynvml
 import pytest
+from fake_nvml import Driver, names_asked_by
 
 from bench import nvml
 from bench.nvml import State, device_lock_name, open_gpu
@@ -20,28 +19,16 @@ if TYPE_CHECKING:
 CARDS = {"GPU-aaaa-1": "H100", "GPU-bbbb-2": "H100", "GPU-bbcc-3": "H100"}
 
 
-class Driver:
-    """Stands for the NVML library: three cards, whose answers a test may take away."""
+class Cards(Driver):
+    """Three cards, whose answers a test may take away."""
 
     def __init__(self, names: dict[str, str] = CARDS) -> None:
+        super().__init__()
         self.names = names
-        self.refused: dict[str, int] = {}
 
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(pynvml, name)  # a name that the installed library lacks ends the test
-        if not name.startswith("nvml") or not callable(real):
-            return real
-
-        def call(*args: Any) -> Any:
-            if name in self.refused:
-                raise pynvml.NVMLError(self.refused[name])
-            return self._answer(name, *args)
-
-        return call
-
-    def _answer(self, name: str, *args: Any) -> Any:
+    def answers(self) -> dict[str, Callable[..., Any]]:
         clocks = {pynvml.NVML_CLOCK_SM: 1980, pynvml.NVML_CLOCK_MEM: 2619}
-        answers: dict[str, Callable[..., Any]] = {
+        return {
             "nvmlInit": lambda: None,
             "nvmlDeviceGetCount": lambda: len(self.names),
             "nvmlDeviceGetHandleByIndex": list(self.names).__getitem__,
@@ -61,13 +48,12 @@ class Driver:
             ),
             "nvmlDeviceGetTotalEnergyConsumption": lambda _: 123_456,
         }
-        return answers[name](*args)
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+def driver(monkeypatch: pytest.MonkeyPatch) -> Cards:
     """Put a driver with three like cards in NVML's place; CUDA sees all of them."""
-    made = Driver()
+    made = Cards()
     monkeypatch.setattr(nvml, "pynvml", made)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
@@ -76,12 +62,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
 
 def test_every_name_asked_of_nvml_is_in_the_installed_library() -> None:
     """A fake would take any name; the library that users get has only its own."""
-    tree = ast.parse(Path(nvml.__file__).read_text(encoding="utf-8"))
-    names = {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pynvml"
-    }
+    names = names_asked_by(nvml)
     assert len(names) > 10
     assert {name for name in names if not hasattr(pynvml, name)} == set()
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pynvml
 import pytest
+from fake_nvml import Driver, names_asked_by
 
 from bench import nvml
 from bobrt import hardware
@@ -17,6 +16,7 @@ from engines import libraries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 INT8, FP16, TF32, BF16, FP8 = (
     Precision.INT8,
@@ -27,27 +27,12 @@ INT8, FP16, TF32, BF16, FP8 = (
 )
 
 
-class Driver:
-    """Stands for the NVML library: two H100, whose answers a test may take away."""
+class Cards(Driver):
+    """Two H100, whose answers a test may take away."""
 
-    def __init__(self) -> None:
-        self.refused: set[str] = set()
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(pynvml, name)  # a name that the installed library lacks ends the test
-        if not name.startswith("nvml") or not callable(real):
-            return real
-
-        def call(*args: Any) -> Any:
-            if name in self.refused:
-                raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-            return self._answer(name, *args)
-
-        return call
-
-    def _answer(self, name: str, *args: Any) -> Any:
+    def answers(self) -> dict[str, Callable[..., Any]]:
         memory = type("Memory", (), {"total": 80 * 2**30, "used": 2**30})
-        answers: dict[str, Callable[..., Any]] = {
+        return {
             "nvmlInit": lambda: None,
             "nvmlDeviceGetCount": lambda: 2,
             "nvmlDeviceGetHandleByIndex": lambda index: f"GPU-{index}",
@@ -64,13 +49,12 @@ class Driver:
             "nvmlDeviceGetDefaultApplicationsClock": lambda *_: 1980,
             "nvmlDeviceGetPersistenceMode": lambda _: pynvml.NVML_FEATURE_ENABLED,
         }
-        return answers[name](*args)
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+def driver(monkeypatch: pytest.MonkeyPatch) -> Cards:
     """Put a driver with two cards in NVML's place."""
-    made = Driver()
+    made = Cards()
     monkeypatch.setattr(nvml, "pynvml", made)
     monkeypatch.setattr(hardware, "pynvml", made)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -79,12 +63,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
 
 def test_every_name_asked_of_nvml_is_in_the_installed_library() -> None:
     """A fake would take any name; the library that users get has only its own."""
-    tree = ast.parse(Path(hardware.__file__).read_text(encoding="utf-8"))
-    names = {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pynvml"
-    }
+    names = names_asked_by(hardware)
     assert len(names) > 10
     assert {name for name in names if not hasattr(pynvml, name)} == set()
 
@@ -109,9 +88,10 @@ def test_the_card_that_cuda_uses_is_described() -> None:
 
 def test_what_a_card_does_not_tell_is_null(driver: Driver) -> None:
     """Application clocks are gone from new cards; a line is missing then, not the doctor."""
-    driver.refused = {name for name in dir(pynvml) if name.startswith("nvmlDeviceGet")}
-    driver.refused -= {"nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"}
-    driver.refused -= {"nvmlDeviceGetHandleByUUID", "nvmlDeviceGetName"}
+    told = {"nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"}
+    told |= {"nvmlDeviceGetHandleByUUID", "nvmlDeviceGetName"}
+    asked = {name for name in dir(pynvml) if name.startswith("nvmlDeviceGet")} - told
+    driver.refused = dict.fromkeys(asked, pynvml.NVML_ERROR_NOT_SUPPORTED)
     card = hardware.card()
     assert card is not None
     assert (card.memory_gb, card.capability, card.set_mhz, card.persistent) == (None, None, None, None)
@@ -119,9 +99,9 @@ def test_what_a_card_does_not_tell_is_null(driver: Driver) -> None:
 
 def test_without_a_driver_there_is_no_card(driver: Driver) -> None:
     """Nor where the card is lost between two questions."""
-    driver.refused = {"nvmlInit"}
+    driver.refused = {"nvmlInit": pynvml.NVML_ERROR_NOT_SUPPORTED}
     assert hardware.card() is None
-    driver.refused = {"nvmlDeviceGetHandleByUUID"}
+    driver.refused = {"nvmlDeviceGetHandleByUUID": pynvml.NVML_ERROR_NOT_SUPPORTED}
     assert hardware.card() is None
 
 
