@@ -230,4 +230,4 @@ def test_an_unknown_task_is_answered_with_the_nearest() -> None:
     """Did you mean."""
     with pytest.raises(UsageError, match="unknown task 'digit'") as caught:
         TASKS.get("digit")
-    assert caught.value.hint == "did you mean digits? (one of: digits)"
+    assert caught.value.hint == "did you mean digits or digits-native? (one of: digits, digits-native)"
