@@ -15,12 +15,14 @@ import random
 import statistics
 import sys
 import time
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import _dynamo as dynamo
 from torch import _inductor as inductor
+from torch._inductor.utils import fresh_cache
 
 from bobrt import console
 from bobrt.catalogue import backbone
@@ -58,7 +60,7 @@ def main(which: str) -> None:
     torch.set_num_threads(1)
     formats = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
     precisions = RUNTIMES.get("torch").precisions if gpu else (Precision.FP32,)
-    with lock(CPU, lambda: console.note("waiting: another bobrt uses this machine")):
+    with lock(CPU, lambda: console.note("waiting: another bobrt uses this machine")), fresh_cache():
         for precision in precisions:
             with arithmetic(precision):
                 if which in {"formats", "all"}:
@@ -76,18 +78,22 @@ def _compiled(*, frozen: bool) -> Way:
     """Return torch.compile as the runtime has it, with or without its weights taken for constants."""
 
     def way(net: Served) -> Callable[[torch.Tensor], object]:
+        # Two networks of one class share what is compiled for one of them, unless their code is two objects.
+        ask = FunctionType(_ask.__code__.replace(co_name=f"ask_frozen_{frozen}"), globals())
         graphs = next(net.parameters()).is_cuda
-        # What was compiled without constants would be taken from the cache for what is to have them.
-        how = {"freezing": frozen, "force_disable_caches": True}
-        call = torch.compile(net, fullgraph=True, dynamic=False, options={"triton.cudagraphs": graphs})
+        call = torch.compile(ask, fullgraph=True, dynamic=False, options={"triton.cudagraphs": graphs})
 
         def run(images: torch.Tensor) -> object:
-            with inductor.config.patch(how):
-                return call(images)
+            with inductor.config.patch(freezing=frozen):
+                return call(net, images)
 
         return run
 
     return way
+
+
+def _ask(net: Served, images: torch.Tensor) -> object:
+    return net(images)
 
 
 def _compare(
