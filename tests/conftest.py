@@ -10,7 +10,6 @@ import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
-import setuptools  # noqa: F401 - before any test: torch.compile imports it, and its own warnings are errors in there
 from filelock import FileLock
 from support import TINY, Ran, Workspace
 
