@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: bench gpu test lint docker-check bench-torch bench-overhead bench-steadiness bench-twice bench-loadgen bench-accuracy-rate matrix clean
+.PHONY: bench gpu test lint docker-check bench-gauntlet bench-corruptions bench-torch bench-overhead bench-steadiness bench-twice bench-loadgen bench-accuracy-rate matrix clean
 
 bench: $(READY)
 	$(BIN)/bobrt bench
@@ -52,6 +52,14 @@ bench-loadgen: $(READY)
 # The accuracy evaluation, images prepared meanwhile, against the engine alone on the same batches.
 bench-accuracy-rate: $(READY)
 	ORT_DISABLE_TELEMETRY=1 $(BIN)/python -P tests/benchmarks/accuracy_rate.py
+
+# What a gauntlet costs beside the pass it is made of, and a probe beside ten epochs of SGD.
+bench-gauntlet: $(READY)
+	ORT_DISABLE_TELEMETRY=1 $(BIN)/python -P tests/benchmarks/gauntlet.py
+
+# How fast each corruption of the gauntlet is made.
+bench-corruptions: $(READY)
+	$(BIN)/python -P tests/benchmarks/corruptions.py
 
 # How PyTorch serves a network fastest: memory formats, torch.compile and what it is told.
 bench-torch: $(READY)

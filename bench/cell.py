@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bench import accuracy, reference, rounds, scenarios, store
+from bench import accuracy, gauntlet, reference, rounds, scenarios, store
+from bench.asked import Engine
 from bench.energy import counter
 from bench.nvml import open_gpu
+from bench.passes import Passes
 from bench.scenarios import Road
 from bench.stage import Opened, Stage, opened
 from bench.watch import GpuMemory, MachineWatch, PeakMemory, merge
 from bobrt import data
-from bobrt.catalogue import TASKS
+from bobrt.data import feed
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
 from bobrt.result import CellRecord, Result
-from bobrt.spec import State
+from bobrt.spec import Kind, State
 from bobrt.speed import ColdStart, Memory
 from bobrt.system import this_system
-from bobrt.tasks import task_of
+from bobrt.tasks import cards, scores, task_of
 from engines import onnx_file
 from engines.runner import Noted, ReadBack
 from engines.runtimes import RUNTIMES, on_gpu, open_runner, versions
@@ -68,8 +70,8 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
     artifact = order.artifact
     _require_same(order.file, artifact.sha256)
     runtime = RUNTIMES.get(order.cell.runtime)
-    card = _card(order)
-    task = task_of(card) if card else None
+    card = order.task
+    task = task_of(card) if card and scores.by_logits(card, order.cell.protocol) else None
     caveats: set[str] = {"limited"} if order.limit else set()
     shutil.rmtree(Path(order.record).with_suffix(store.LOADGEN), ignore_errors=True)  # an earlier record's
     images = _pool(order)
@@ -77,14 +79,15 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
     gpu = device(order)
     with GpuMemory(gpu) if gpu else PeakMemory() as memory, _opened(order, images) as first:
         agreement = right = evaluation = None
-        if task and order.reference:
+        engine = _engine(first.runner, card, order) if card else None
+        if engine and order.reference:
             report("parity", "")
-            agreement = accuracy.parity(first.runner, task, order)
+            agreement = accuracy.parity(engine, order)
         else:
             caveats.add("no-reference")
-        if task:
+        if engine:
             report("accuracy", "")
-            right, evaluation = accuracy.accuracy(first.runner, task, order)
+            right, evaluation = accuracy.accuracy(engine, order)
         stage = _stage(first.runner, images, order, report)
         with MachineWatch(gpu) as watch:
             speed = scenarios.timed(stage)
@@ -93,8 +96,9 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         notes = first.runner.notes() if isinstance(first.runner, Noted) else []
         energy = scenarios.energy_of(stage, speed, counter(gpu))
         more = scenarios.more(stage, speed, _road(task, order))
+        asked = gauntlet.ask(engine, order, report) if engine else []
     _require_same(order.file, artifact.sha256)
-    machine = reference.level_ms(order.threads)
+    machine = reference.level(order.threads, gpu=gpu is not None)
     result = Result(
         state=State.COMPLETE,
         reason="",
@@ -123,9 +127,10 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         energy=energy,
         watch=watch.record(),
         cold_start=ColdStart(open_ms=[first.open_ms], first_ms=[first.first_ms]),
-        notes=notes,
+        gauntlet=asked,
+        notes=[*notes, *(_told(engine, order) if engine else [])],
     )
-    return rounds.add(Path(order.record), result, {}, speed.loops, [machine])
+    return rounds.add(Path(order.record), result, {}, speed.loops, machine)
 
 
 def _once_more(order: CellOrder, report: Callable[[str, str], None]) -> Result:
@@ -134,11 +139,12 @@ def _once_more(order: CellOrder, report: Callable[[str, str], None]) -> Result:
     before = store.read(record)
     _require_same(order.file, order.artifact.sha256)
     images = _pool(order)
-    with _opened(order, images) as first, MachineWatch(device(order)) as watch:
+    gpu = device(order)
+    with _opened(order, images) as first, MachineWatch(gpu) as watch:
         best = max(before.throughput, key=lambda row: row.images_per_s, default=None)
         timed = scenarios.again(_stage(first.runner, images, order, report), best.batch if best else None)
     _require_same(order.file, order.artifact.sha256)
-    machine = [*(before.drift.repeats_ms if before.drift else []), reference.level_ms(order.threads)]
+    machine = reference.level(order.threads, gpu=gpu is not None)
     cold = before.cold_start or ColdStart(open_ms=[], first_ms=[])
     result = msgspec.structs.replace(
         before,
@@ -171,22 +177,37 @@ def _stage(
     return Stage(runner, images, order.timing, order.threads, partial(report, "timing"))
 
 
-def _card(order: CellOrder) -> TaskCard | None:
-    """Return the task's card: that of the bundle the file came in, or the catalogue's."""
-    return order.task or (TASKS.get(order.card.task) if order.card.task else None)
+def _engine(runner: Runner, card: TaskCard, order: CellOrder) -> Engine:
+    """Return the open engine as one that is asked whole splits."""
+    cell = order.cell
+    tools = versions(RUNTIMES.get(cell.runtime))
+    identity = {"file": order.artifact.sha256, "runtime": cell.runtime, "precision": cell.precision}
+    workers, folder = feed.spare(order.threads), Path(order.features)
+    return Engine(
+        Passes(runner, order.card.transform, {**identity, "tools": tools}, workers, folder), card, order
+    )
+
+
+def _told(engine: Engine, order: CellOrder) -> list[str]:
+    """Return what is to be said of a cell's images, and of what could not be kept."""
+    return [*([] if order.bundle else data.notes(engine.card)), *dict.fromkeys(engine.passes.notes)]
+
+
+def _images(order: CellOrder) -> Split:
+    """Return the images a cell is timed on: the task's, or the bundled digits."""
+    card = order.task or cards.named(data.DIGITS)
+    return data.load(card, "query" if card.kind is Kind.RETRIEVAL else "test", order.bundle)
 
 
 def _pool(order: CellOrder) -> NDArray[np.uint8]:
-    card = _card(order) or TASKS.get("digits")
-    return resize(data.load(card, "test", order.bundle).head(POOL).images, order.card.transform)
+    return resize(_images(order).head(POOL).images, order.card.transform)
 
 
 def _road(task: Task | None, order: CellOrder) -> Road:
     """Return what the scenarios that go from images to answers need; read only if one is asked."""
-    card = _card(order) or TASKS.get("digits")
 
     def split() -> Split:
-        return data.load(card, "test", order.bundle).head(order.limit)
+        return _images(order).head(order.limit)
 
     return Road(split, order.card.transform, task, Path(order.record).with_suffix(store.LOADGEN))
 

@@ -11,26 +11,38 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
-from bench import store
+from bench import gauntlet, store
 from bench.files import again_for, identities, identity
 from bench.orders import CellOrder
+from bench.passes import FOLDER
+from bench.plan import Question
+from bobrt import data
+from bobrt.catalogue import backbone
 from bobrt.data import bundle as bundles
-from bobrt.errors import BobrtError, UnsupportedError, UsageError
+from bobrt.errors import AbsentDataError, BobrtError, UnsupportedError, UsageError
 from bobrt.result import Artifact as ArtifactRecord
 from bobrt.result import Result
-from bobrt.spec import Backbone, FileCard, Placement, Precision, Scenario, State, WeightsFile
+from bobrt.spec import Backbone, FileCard, Kind, Placement, Precision, Scenario, State, WeightsFile
 from bobrt.speed import Timing
 from bobrt.system import cores, this_system
+from bobrt.tasks import cards
 from engines.runtimes import RUNTIMES, cannot_build, cannot_run, versions
-from engines.stages import STAGES, artifact_target, checkpoint_target, reference_target, workshop
+from engines.stages import (
+    STAGES,
+    artifact_target,
+    attack_target,
+    checkpoint_target,
+    reference_target,
+    workshop,
+)
 from train.hub import require_pretrained
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bench.plan import Plan, Question
+    from bench.plan import Plan
     from bobrt.artifacts import Artifact, Target
-    from bobrt.spec import Cell
+    from bobrt.spec import Cell, TaskCard
 
 Action = Literal["done", "run", "skipped", "unsupported"]
 
@@ -81,9 +93,8 @@ class Desk:
         runtime = RUNTIMES.get(cell.runtime)
         try:
             artifact, why, missing = self._look(question)
-        except UnsupportedError as error:
-            reason = error.message
-            return Decision(question, "done" if self._said_so(cell, reason) else "unsupported", reason)
+        except (UnsupportedError, AbsentDataError) as error:
+            return self._without_file(question, error)
         if missing and (blocked := self._blocked(question, missing)):
             return blocked
         unable = cannot_run(runtime, cell.precision)
@@ -107,6 +118,8 @@ class Desk:
         checkpoint = None if question.file else self.shop.find(self._checkpoint(question))
         validation = checkpoint.manifest.detail.get("validation") if checkpoint else None
         answers, bundle = (reference.path if reference else None), _bundle(question)
+        attack = self._attack(question)
+        made = self.shop.find(attack) if attack else None
         if bundle:
             answers, validation = artifact.path.with_name(bundles.REFERENCE), bundle.reference.validation
         return CellOrder(
@@ -121,15 +134,18 @@ class Desk:
             threads=self.threads,
             record=str(self.path(question.cell)),
             round=number,
+            gauntlet=self.asked(question),
+            attack=str(made.path) if made else None,
+            features=str(self.shop.cache / FOLDER),
             bundle=str(artifact.path.parent) if bundle else None,
-            task=bundle.task if bundle else None,
+            task=bundle.task if bundle else self._task(question),
         )
 
     def describe(self, question: Question) -> ArtifactRecord | None:
         """Return what a record says of a cell's file, or None if there is no such file."""
         try:
             artifact = self._look(question)[0]
-        except UnsupportedError:
+        except (UnsupportedError, AbsentDataError):
             return None
         if artifact is None:
             return None
@@ -150,13 +166,53 @@ class Desk:
             target=target if isinstance(target, str) else None,
         )
 
+    def asked(self, question: Question) -> list[TaskCard]:
+        """Return what else the plan asks of a cell's engine: what is about its task, or about any."""
+        task = question.cell.task.partition("@")[0]
+        if not task or _bundle(question):
+            return []
+        named = [self._by_surrogate(cards.named(name)) for name in self.plan.gauntlet]
+        return [card for card in named if card.of in {"", task} and gauntlet.can_answer(card, question.cell)]
+
+    def _by_surrogate(self, card: TaskCard) -> TaskCard:
+        """Return an attack's card under the name of the backbone it is made on, where that is another's."""
+        if card.kind is not Kind.ATTACK or not self.plan.surrogate:
+            return card
+        return msgspec.structs.replace(card, name=f"{card.name} by {backbone(self.plan.surrogate).name}")
+
+    def _task(self, question: Question) -> TaskCard | None:
+        name = question.cell.task
+        return cards.resolved(name) if name else None
+
+    def _attack(self, question: Question) -> Target | None:
+        """Return the images made to mislead a cell's checkpoint, if it is asked about any."""
+        asked = [card for card in self.asked(question) if card.kind is Kind.ATTACK]
+        if not asked or question.file:
+            return None
+        victim = question
+        if self.plan.surrogate:
+            cell = msgspec.structs.replace(question.cell, backbone=backbone(self.plan.surrogate).name)
+            victim = Question(cell, question.weights_path)
+        return attack_target(self._checkpoint(victim), asked[0].options)
+
+    def missing(self, decisions: list[Decision]) -> dict[str, str]:
+        """Return what keeps cells from being run or questions from being asked, and what would bring it."""
+        found = {decision.reason: decision.hint for decision in decisions if decision.hint}
+        for card in {card.name: card for d in decisions for card in self.asked(d.question)}.values():
+            try:
+                data.require_here(card)
+            except AbsentDataError as error:
+                found[error.message] = error.hint
+        return found
+
     def identities(self, question: Question) -> set[str]:
         """Return the identities of every file a cell depends on."""
         if question.file:
             return set()
         try:
-            return identities(self._target(question)) | {identity(self._reference(question))}
-        except UnsupportedError:
+            found = identities(self._target(question)) | {identity(self._reference(question))}
+            return found | ({identity(attack)} if (attack := self._attack(question)) else set())
+        except (UnsupportedError, AbsentDataError):
             return set()
 
     def path(self, cell: Cell) -> Path:
@@ -169,7 +225,8 @@ class Desk:
             return question.file, "", []
         target, reference = self._target(question), self._reference(question)
         artifact, why = self.shop.look(target)
-        wanted = [*target.chain(), reference]
+        attack = self._attack(question)
+        wanted = [*target.chain(), reference, *(attack.chain() if attack else [])]
         missing = [step for step in wanted if self.shop.find(step) is None]
         # A cell that will not run needs its engine, not the answers to compare it with.
         runtime = RUNTIMES.get(question.cell.runtime)
@@ -215,7 +272,18 @@ class Desk:
         known = not question.file or _bundle(question)
         if known and result.accuracy and result.accuracy.reference is None:
             return "measured as a file, without its reference"
+        if result.state is State.COMPLETE and (new := self._unasked(question, result)):
+            return f"not asked before: {', '.join(new)}"
         return self._differs(result, artifact)
+
+    def _unasked(self, question: Question, result: Result) -> list[str]:
+        """Return the questions a record has no answer to, though the plan asks them and they can be asked."""
+        answered = {answer.question for answer in result.gauntlet if not answer.reason}
+        return [
+            card.name
+            for card in self.asked(question)
+            if card.name not in answered and gauntlet.has_images(card)
+        ]
 
     def _differs(self, result: Result, artifact: Artifact) -> str:
         """Return how what a record measured differs from what would be measured now."""
@@ -232,16 +300,21 @@ class Desk:
             return "timed for other windows or threads"
         return ""
 
-    def _said_so(self, cell: Cell, reason: str) -> bool:
-        """Tell whether a cell that has no file already has a record with this very reason."""
+    def _without_file(self, question: Question, error: BobrtError) -> Decision:
+        """Return the decision for a cell that no file can be named for; what was measured stands."""
         try:
-            result = store.read(self.path(cell))
+            before = store.read(self.path(question.cell))
         except UsageError:
-            return False
-        return result.state is State.UNSUPPORTED and result.reason == reason
+            before = None
+        if isinstance(error, AbsentDataError):
+            kept = before is not None and before.state is State.COMPLETE
+            return Decision(question, "done" if kept else "skipped", error.message, hint=error.hint)
+        told = before is not None and (before.state, before.reason) == (State.UNSUPPORTED, error.message)
+        return Decision(question, "done" if told else "unsupported", error.message)
 
     def _checkpoint(self, question: Question) -> Target:
-        return checkpoint_target(question.cell, self.plan.finetune, question.weights_path)
+        recipe = self.plan.recipe(question.cell.protocol, question.cell.backbone)
+        return checkpoint_target(question.cell, recipe, question.weights_path)
 
     def _target(self, question: Question) -> Target:
         return artifact_target(question.cell, self._checkpoint(question), self.plan.max_drop)

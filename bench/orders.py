@@ -31,10 +31,16 @@ class CellOrder(Frozen, frozen=True, kw_only=True):
     """Where the result is written."""
     round: int = 1
     """The first round asks for everything; a later one times once more and adds to the record."""
+    gauntlet: list[TaskCard] = []
+    """What else the engine is asked, a question each."""
+    attack: str | None = None
+    """Path of the images made to mislead the checkpoint, where a question is about them."""
+    features: str
+    """Folder where passes over whole splits are kept."""
     bundle: str | None = None
     """Folder that brings the images along, where the file came in one; the task's own source is not asked."""
     task: TaskCard | None = None
-    """The task as the bundle says it: the catalogue here may not know it."""
+    """The task with what its data says: as the bundle says it, where the file came in one."""
 
 
 class Order(Frozen, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
-"""From images to answers with the next batches made ready meanwhile: a split in memory, or files on disk.
+"""The road a user drives: image file -> decode -> resize -> engine -> decoded answer.
 
-`run` is the road a user drives: image file -> decode -> resize -> engine -> decoded answer. Every
+The next batches are made ready while the engine works. Every
 file is opened and read anew each time, from the system's page cache once it has been read: a cold
 disk is not in these numbers.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import closing
-from functools import partial
 from itertools import cycle, islice
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -20,10 +19,10 @@ from PIL import Image
 
 from bench import measure
 from bobrt.data import feed
+from bobrt.data.images import decode
 from bobrt.data.resize import resize
-from bobrt.errors import BobrtError
 from bobrt.speed import Pipeline
-from engines.runner import IMAGES, answers
+from engines.runner import IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -46,42 +45,6 @@ WAITED = 0.05
 """An engine that waits for more than this share of the time is not the bound: it keeps less than 0.95."""
 ALONE = 4
 """Each stage alone is timed for one in so many of the road's seconds."""
-
-
-class Evaluated(NamedTuple):
-    """Every output for every image of a split, and how fast it came."""
-
-    outputs: dict[str, NDArray[np.float32]]
-    images_per_s: float
-    """From the images as they are to the last answer, resizing included."""
-
-
-def evaluate(  # noqa: PLR0913, PLR0917 - an engine, its images, and how to feed it
-    runner: Runner,
-    images: Sequence[NDArray[np.uint8]],
-    transform: Transform,
-    batch: int,
-    workers: int,
-    clock: Callable[[], int] = time.perf_counter_ns,
-) -> Evaluated:
-    """Return what `answers(runner, resize(images, transform), batch)` does, resizing meanwhile.
-
-    Args:
-        runner: An entered runner.
-        images: At least one, each `uint8 [height, width, 3]`.
-        transform: How they become the engine's input.
-        batch: Images at a time, where the engine leaves it open.
-        workers: Threads that resize.
-        clock: Nanoseconds.
-
-    """
-    step = _step(runner, batch)
-    began = clock()
-    ready = feed.batches(images, partial(resize, transform=transform), transform.size, step, workers)
-    with closing(ready):
-        parts = [answers(runner, rows, step) for rows in ready]
-    outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Evaluated(outputs, len(images) * measure.NS / (clock() - began))
 
 
 def run(  # noqa: PLR0913, PLR0917 - an engine, its files, and how to drive it
@@ -149,23 +112,6 @@ def run(  # noqa: PLR0913, PLR0917 - an engine, its files, and how to drive it
         waited=road.waited_s / road.seconds,
         bound=_bound(stage_ms, road.waited_s / road.seconds),
     )
-
-
-def decode(file: Path) -> NDArray[np.uint8]:
-    """Return the pixels of an image file as `uint8 [height, width, 3]`.
-
-    Raises:
-        BobrtError: It cannot be read, is no image, or is cut off.
-
-    """
-    try:
-        with Image.open(file) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except Exception as error:  # each of Pillow's formats has its own way to stumble over bytes
-        raise BobrtError(
-            f"cannot read the image {file}: {str(error) or type(error).__name__}",
-            "replace the file, or take it out of the folder",
-        ) from error
 
 
 def write_files(images: Sequence[NDArray[np.uint8]], folder: Path) -> list[Path]:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from bobrt.catalogue import TASKS, backbone
+from bobrt.catalogue import backbone
 from bobrt.errors import UsageError, unknown
 from bobrt.paths import sha256_of
-from bobrt.spec import Cell, Frozen, Precision, Protocol, Recipe, Scenario
+from bobrt.spec import Cell, Frozen, Kind, Precision, Protocol, Recipe, Scenario
 from bobrt.strict import line_of, read_text, read_toml
+from bobrt.tasks import cards
 from engines.runtimes import RUNTIMES
+from engines.stages import TRAINED
+from train.recipes import RECIPES, recipe_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,11 +84,27 @@ class Plan(Frozen, frozen=True, kw_only=True):
     """Also run every checkpoint in fp32 PyTorch."""
     rounds: Count = 3
     """How often every cell is timed, each time in a process of its own, among the others."""
+    gauntlet: tuple[str, ...] = ()
+    """What else every engine is asked that can answer it: names of `bobrt list questions`."""
+    recipe_name: str | None = msgspec.field(default=None, name="recipe")
+    """A recipe of `train.recipes` in place of a table `[finetune]`."""
+    surrogate: str | None = None
+    """Backbone whose checkpoint the attacks are made on; null for each engine's own."""
     max_drop: Points = 1.0
     """Points of the metric int8 and fp8 may lose on validation; what loses more keeps blocks out of them."""
     finetune: Recipe | None = None
+    lowshot: Recipe | None = None
+    """How `lowshot` fine-tunes; null for the recipe above."""
     timing: Windows = Windows()
     limits: Limits = Limits()
+
+    def recipe(self, protocol: Protocol, name: str = "") -> Recipe | None:
+        """Return how a protocol fine-tunes the backbone called `name`, or None if it does not."""
+        if protocol not in TRAINED:
+            return None
+        own = self.lowshot if protocol is Protocol.LOWSHOT else None
+        published = recipe_for(self.recipe_name, name) if self.recipe_name else None
+        return own or self.finetune or published
 
 
 class Question(NamedTuple):
@@ -146,7 +165,7 @@ def load(  # noqa: PLR0913 - the flags that replace a key
 
     changes = changes or {}
     plan = msgspec.structs.replace(plan, **changes)
-    for key in ("backbones", "tasks", "protocols", "runtimes", "precisions"):
+    for key in ("backbones", "tasks", "protocols", "runtimes", "precisions", "gauntlet"):
         for value in getattr(plan, key):
             _check_name(key, value, "" if key in changes else where(key))
     if plan.timing.max_s < plan.timing.min_s:
@@ -155,14 +174,21 @@ def load(  # noqa: PLR0913 - the flags that replace a key
             f"and at most {plan.timing.max_s:g} s",
             "raise max_s in the plan's [timing], or lower its min_s",
         )
+    if plan.recipe_name is not None:
+        RECIPES.get(plan.recipe_name, where("recipe"))
     plan = _timed_as(plan, repeat, min_time, scenarios)
     if max_drop is not None:
         plan = msgspec.structs.replace(plan, max_drop=max_drop)
-    if "finetune" in plan.protocols and plan.finetune is None:
+    if any(plan.recipe(protocol) is None for _, protocol in adapted(plan) if protocol in TRAINED):
         raise UsageError(
             f"plan {path} fine-tunes and has no [finetune] table", "copy that of bobrt list plans"
         )
     return plan
+
+
+def with_surrogate(plan: Plan, name: str | None) -> Plan:
+    """Return a plan whose attacks are made on the backbone called `name`, where one was named."""
+    return plan if name is None else msgspec.structs.replace(plan, surrogate=backbone(name).name)
 
 
 def questions(plan: Plan) -> list[Question]:
@@ -171,15 +197,15 @@ def questions(plan: Plan) -> list[Question]:
     if plan.reference:
         runs.insert(0, (REFERENCE_RUNTIME, str(Precision.FP32), "dynamic"))
     found: dict[str, Question] = {}
-    checkpoints = product(plan.backbones, plan.weights, plan.tasks, plan.protocols, plan.seeds)
-    for name, weights, task, protocol, seed in checkpoints:
+    checkpoints = product(plan.backbones, plan.weights, adapted(plan), plan.seeds)
+    for name, weights, (task, protocol), seed in checkpoints:
         identity, path = weights_of(weights)
         for runtime, precision, batch in runs:
             cell = Cell(
                 backbone=backbone(name).name,
                 weights=identity,
                 task=task,
-                protocol=Protocol(protocol),
+                protocol=protocol,
                 runtime=runtime,
                 precision=Precision(precision),
                 batch=batch,
@@ -187,6 +213,18 @@ def questions(plan: Plan) -> list[Question]:
             )
             found.setdefault(cell.key, Question(cell, path))
     return list(found.values())
+
+
+def adapted(plan: Plan) -> list[tuple[str, Protocol]]:
+    """Return each task of a plan with each of its protocols: those it names itself, or the plan's."""
+    found: list[tuple[str, Protocol]] = []
+    for entry in plan.tasks:
+        task, _, own = entry.partition(":")
+        if cards.named(task).kind is Kind.RETRIEVAL:  # nothing is trained for it
+            found.append((task, Protocol.PUBLISHED))
+        else:
+            found += [(task, Protocol(word)) for word in ([own] if own else plan.protocols)]
+    return list(dict.fromkeys(found))
 
 
 def weights_of(weights: str) -> tuple[str, Path | None]:
@@ -234,11 +272,25 @@ def _check_name(key: str, value: str, where: str) -> None:
     if key == "backbones":
         backbone(value, where)
     elif key == "tasks":
-        TASKS.get(value, where)
+        task, _, protocol = value.partition(":")
+        card = cards.named(task, where)
+        if card.kind not in cards.ADAPTABLE or not card.data:
+            raise UsageError(
+                f"{where}{': ' if where else ''}{task!r} is a question, of kind {card.kind}, and no task",
+                f"--gauntlet {task}",
+            )
+        if protocol:
+            _check_name("protocols", protocol, where)
+    elif key == "gauntlet":
+        if cards.named(value, where).kind in {Kind.CLASSIFICATION, Kind.MULTILABEL}:
+            raise UsageError(
+                f"{where}{': ' if where else ''}{value!r} is a task of its own, and no question",
+                f"--task {value}",
+            )
     elif key == "runtimes":
         RUNTIMES.get(value, where)
     else:
-        words = [str(word) for word in (Precision if key == "precisions" else [Protocol.FINETUNE])]
+        words = [str(word) for word in (Precision if key == "precisions" else Protocol)]
         if value not in words:
             raise unknown(key.removesuffix("s"), value, words, where)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench import scenario_report, verdict
+from bench import gauntlet_report, scenario_report, verdict
 from bench.caveats import CAVEATS
 from bench.verdict import LeftOut, Ranking, Row, no_sentence, rank, sentence
 from bobrt import console
@@ -37,6 +37,12 @@ def as_table(results: list[Result]) -> None:
         console.data(_title(ranking))
         console.table(ranked_table(ranking))
         console.data("")
+    for title, table in gauntlet_report.tables(results):
+        console.data(title)
+        console.table(table)
+        console.data("")
+    for line in gauntlet_report.reasons(results):
+        console.data(f"Not asked: {line}")
     if left_out:
         console.data("Not ranked")
         console.table(left_out_table(left_out))
@@ -64,6 +70,12 @@ def as_markdown(results: list[Result]) -> str:
         parts += [f"## {_title(ranking)}", markdown_table(ranked_table(ranking)), _footnote(ranking)]
     for title, table in scenario_report.tables(results):
         parts += [f"## {title}", markdown_table(table)]
+    asked = gauntlet_report.tables(results)
+    for title, table in asked:
+        parts += [f"## {title}", markdown_table(table)]
+    parts += [gauntlet_report.LEGEND] if asked else []
+    if reasons := gauntlet_report.reasons(results):
+        parts += ["## Not asked", "\n".join(f"- {line}" for line in reasons)]
     if left_out:
         parts += ["## Not ranked", markdown_table(left_out_table(left_out))]
     named = sorted({name for result in results for name in result.caveats})

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bench.measure import Timed
+    from bench.reference import Level
     from bobrt.result import Result
     from bobrt.speed import Latency
 
@@ -26,9 +27,7 @@ CAVEATS = {"few-samples", "few-rounds", "unstable", "slows-down"}
 """What the raw times of all rounds say against a row: told anew with each round, other caveats stay."""
 
 
-def add(
-    path: Path, result: Result, earlier: Rounds, timed: Mapping[str, Timed], machine_ms: list[float]
-) -> Result:
+def add(path: Path, result: Result, earlier: Rounds, timed: Mapping[str, Timed], machine: Level) -> Result:
     """Write the record at `path`, and its raw times before it, with one more round.
 
     Args:
@@ -37,10 +36,11 @@ def add(
         earlier: Nanoseconds of each call of the rounds before, by loop: `latency-1`, `throughput-32`,
             by the clock of a device `latency-1@gpu`. A loop this round has not timed stays as it is.
         timed: The loops of this round, by the same names.
-        machine_ms: Times of the reference network at every round, this one last.
+        machine: The reference network beside this round; the record holds those of the rounds before.
 
     """
-    drift = reference.drift_of(machine_ms)
+    before = result.drift.repeats_ms if result.drift else []
+    drift = reference.drift_of(machine.what, [*before, machine.ms])
     rounds = {name: list(times) for name, times in earlier.items()}
     for name, loop in timed.items():
         rounds.setdefault(name, []).append(loop.times_ns)

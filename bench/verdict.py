@@ -79,8 +79,9 @@ def sentence(ranking: Ranking) -> str:
     """Answer the question in one sentence: the fastest of the most accurate, and the fastest of all."""
     best = min((row for row in ranking.rows if row.rank == 1), key=lambda row: row.latency.p50_ms)
     fastest = min(ranking.rows, key=lambda row: row.latency.p50_ms)
-    text = f"Of {len(ranking.rows)} verified engines for {ranking.task}, {_said(best)} is the fastest of "
-    text += f"those tied for the best accuracy: {_figures(best)}"
+    how = "" if ranking.protocol == "finetune" else f" by {ranking.protocol}"
+    text = f"Of {len(ranking.rows)} verified engines for {ranking.task}{how}, {_said(best)} is the fastest "
+    text += f"of those tied for the best accuracy: {_figures(best)}"
     text += "." if fastest is best else f"; the fastest of all is {_said(fastest)}: {_figures(fastest)}."
     return text + _served(ranking.rows)
 

@@ -59,6 +59,7 @@ class Listable(StrEnum):
 
     BACKBONES = "backbones"
     TASKS = "tasks"
+    QUESTIONS = "questions"
     RUNTIMES = "runtimes"
     PRECISIONS = "precisions"
     PROTOCOLS = "protocols"
@@ -68,6 +69,10 @@ class Listable(StrEnum):
 BackboneName = Annotated[str, typer.Argument(help="A name of `bobrt list backbones`, or any timm id.")]
 PlanName = Annotated[str, typer.Option("--plan", help="A bundled plan, or the path of a TOML file.")]
 TaskName = Annotated[str | None, typer.Option("--task", help="A name of `bobrt list tasks`.")]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", help="Folder of the task's images, or of your own; remembered.")
+]
+ProtocolName = Annotated[str | None, typer.Option("--protocol", help="A name of `bobrt list protocols`.")]
 Weights = Annotated[str, typer.Option("--weights", help="pretrained, random, or the path of a checkpoint.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seeds the weights and every epoch.")]
 BatchAxis = Annotated[str, typer.Option("--batch", help="The engine's batch axis: dynamic, or a number.")]
@@ -99,6 +104,8 @@ def root(
 def train(
     backbone: BackboneName,
     task: TaskName = None,
+    data: DataFolder = None,
+    protocol: ProtocolName = None,
     plan: PlanName = "quick",
     weights: Weights = "pretrained",
     seed: Seed = 0,
@@ -110,7 +117,8 @@ def train(
     from bobrt import flags
 
     chosen = plans.load(plan)
-    question = flags.question(backbone, task or chosen.tasks[0], "ort-cpu", "fp32", "dynamic", weights, seed)
+    task = flags.placed(data, task) or chosen.tasks[0]
+    question = flags.question(backbone, task, protocol, "ort-cpu", "fp32", "dynamic", weights, seed)
     _made(backbone, chosen, question, "train", output, json=json)
 
 
@@ -118,6 +126,8 @@ def train(
 def export(
     backbone: BackboneName,
     task: TaskName = None,
+    data: DataFolder = None,
+    protocol: ProtocolName = None,
     plan: PlanName = "quick",
     weights: Weights = "pretrained",
     batch: BatchAxis = "dynamic",
@@ -135,12 +145,13 @@ def export(
     from bench import plan as plans
     from bobrt import flags
 
+    task = flags.placed(data, task)
     if bundle and not task:
         raise UsageError(
             "--bundle carries a task's images, and no --task was named",
             f"bobrt export {backbone} --task digits --bundle",
         )
-    question = flags.question(backbone, task or "", "ort-cpu", "fp32", batch, weights, seed)
+    question = flags.question(backbone, task, protocol, "ort-cpu", "fp32", batch, weights, seed)
     if bundle:
         _bundled(backbone, plans.load(plan), question, output, json=json)
     else:
@@ -151,6 +162,8 @@ def export(
 def build(
     backbone: BackboneName,
     task: TaskName = None,
+    data: DataFolder = None,
+    protocol: ProtocolName = None,
     plan: PlanName = "quick",
     runtime: Annotated[str, typer.Option(help="A name of `bobrt list runtimes`.")] = "ort-cpu",
     precision: Annotated[str, typer.Option(help="A name of `bobrt list precisions`.")] = "fp32",
@@ -165,16 +178,27 @@ def build(
     from bench import plan as plans
     from bobrt import flags
 
-    question = flags.question(backbone, task or "", runtime, precision, batch, weights, seed)
+    task = flags.placed(data, task)
+    question = flags.question(backbone, task, protocol, runtime, precision, batch, weights, seed)
     _made(backbone, plans.load(plan, max_drop=max_drop), question, "build", output, json=json)
 
 
 @app.command()
 def bench(
     backbones: Annotated[list[str] | None, typer.Argument(help="Backbones, ONNX files, or bundles.")] = None,
-    plan: PlanName = "quick",
+    plan: Annotated[
+        str | None,
+        typer.Option(help="A bundled plan, or the path of a TOML file; else quick, or own with --data."),
+    ] = None,
     task: Many = None,
+    data: DataFolder = None,
     protocol: Many = None,
+    gauntlet: Annotated[
+        list[str] | None, typer.Option(help="What else to ask: names of `bobrt list questions`.")
+    ] = None,
+    surrogate: Annotated[
+        str | None, typer.Option(help="Backbone whose checkpoint the attacks are made on; else each its own.")
+    ] = None,
     runtime: Many = None,
     precision: Many = None,
     weights: Many = None,
@@ -207,12 +231,16 @@ def bench(
     files = [Path(name) for name in names if name.endswith(".onnx")]
     names = [name for name in names if not name.endswith(".onnx")]
     folders = [name for name in names if flags.is_bundle(name)]
+    if data is not None:
+        task, gauntlet = flags.asked_of(flags.placed(data, ",".join(task or [])), gauntlet)
     typed = {"backbones": [name for name in names if name not in folders], "tasks": task}
-    typed |= {"protocols": protocol, "runtimes": runtime, "precisions": precision}
+    typed |= {"protocols": protocol, "runtimes": runtime, "precisions": precision, "gauntlet": gauntlet}
     typed |= {"weights": weights, "batches": batch, "seeds": seed}
     changes = flags.changes_of(typed)
     asked = flags.changes_of({"scenarios": scenario}).get("scenarios")
+    plan = plan or ("own" if data else "quick")
     chosen = plans.load(plan, changes, repeat=repeat, min_time=min_time, scenarios=asked, max_drop=max_drop)
+    chosen = plans.with_surrogate(chosen, surrogate)
     questions = flags.file_questions(files, changes)
     questions += flags.bundle_questions([Path(name) for name in folders], changes)
     if "backbones" in changes or not (files or folders):
@@ -222,7 +250,8 @@ def bench(
     settings = config.load(results=results)
     desk = decide.Desk(chosen, settings.cache.path, settings.results.path, limit=limit, rerun=rerun)
     if dry_run:
-        _show_plan([desk.decide(question) for question in questions], json=json or format is Format.JSON)
+        decisions = [desk.decide(question) for question in questions]
+        _show_plan(decisions, desk.missing(decisions), json=json or format is Format.JSON)
         return
     check_writable(settings.results.path)
     with console.Progress() as progress:
@@ -370,15 +399,15 @@ def _made(name: str, plan: Plan, question: Question, verb: str, output: Path | N
 
 def _bundled(name: str, plan: Plan, question: Question, output: Path | None, *, json: bool) -> None:
     """Make a bundle of a cell's fp32 file, and print where it is."""
-    from bobrt.catalogue import TASKS
     from bobrt.data import bundle as bundles
+    from bobrt.tasks import cards
 
     cell = question.cell
     folder = output or Path(f"{cell.backbone.replace('/', '-')}-{cell.task}-bundle")
     bundles.require_room(folder)  # before anything is trained for it
     model = _file(name, plan, question, "export")
     reference = _file(name, plan, question, "reference")
-    made = bundles.write(folder, TASKS.get(cell.task), model, reference)
+    made = bundles.write(folder, cards.resolved(cell.task), model, reference)
     told = made.reference
     console.note(f"reference: {100 * told.value:.1f} % {told.metric} of {told.n} images, in fp32 PyTorch")
     if json:
@@ -396,7 +425,9 @@ def _file(name: str, plan: Plan, question: Question, verb: str) -> Artifact:
     from train.hub import require_pretrained
 
     cell, shop = question.cell, stages.workshop(config.load().cache.path)
-    checkpoint = stages.checkpoint_target(cell, plan.finetune, question.weights_path)
+    checkpoint = stages.checkpoint_target(
+        cell, plan.recipe(cell.protocol, cell.backbone), question.weights_path
+    )
     if verb == "train":
         target = checkpoint
     elif verb == "export":
@@ -416,20 +447,21 @@ def _file(name: str, plan: Plan, question: Question, verb: str) -> Artifact:
     return made
 
 
-def _show_plan(decisions: list[Decision], *, json: bool) -> None:
-    """Print what would become of each cell, and why."""
+def _show_plan(decisions: list[Decision], missing: dict[str, str], *, json: bool) -> None:
+    """Print what would become of each cell, and why; and what is missing, with the line that brings it."""
     if json:
         plan = [
             {
                 "cell": {**msgspec.to_builtins(d.question.cell), "key": d.question.cell.key},
                 "action": d.action,
                 "reason": d.reason,
+                "hint": d.hint,
                 "again": d.again,
                 "make": [target.stage for target in d.make],
             }
             for d in decisions
         ]
-        _print_json({"plan": plan})
+        _print_json({"plan": plan, "missing": missing})
         return
     rows = [
         [
@@ -445,6 +477,8 @@ def _show_plan(decisions: list[Decision], *, json: bool) -> None:
         action: sum(d.action == action for d in decisions)
         for action in dict.fromkeys(d.action for d in decisions)
     }
+    for what, line in missing.items():
+        console.data(f"missing: {what}\n    {line}")
     console.data(" · ".join(f"{count} {action}" for action, count in counts.items()))
 
 

@@ -64,6 +64,10 @@ class MachineError(BobrtError):
     exit_code = ExitCode.MACHINE
 
 
+class AbsentDataError(MachineError):
+    """A data set is not on this machine. In a plan a cell that is skipped, typed alone an error."""
+
+
 class NothingMatchedError(BobrtError):
     """The request was well formed and matched nothing."""
 
@@ -78,6 +82,10 @@ class UnsupportedError(BobrtError):
     exit_code = ExitCode.USAGE
 
 
+_LISTED = {"backbone", "task", "question", "runtime", "precision", "protocol", "plan"}
+"""Kinds of name that `bobrt list` lists."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> UsageError:
     """Return the error for a name outside a vocabulary, with the nearest names as the hint.
 
@@ -90,7 +98,8 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> Usag
     """
     known = sorted(set(known))
     near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-    listed = f"one of: {', '.join(known)}" if len(known) <= 8 else f"bobrt list {kind}s"  # noqa: PLR2004
+    many = len(known) > 8 and kind in _LISTED  # noqa: PLR2004 - more than fit a line
+    listed = f"bobrt list {kind}s" if many else f"one of: {', '.join(known)}"
     hint = f"did you mean {' or '.join(near)}? ({listed})" if near else listed
     prefix = f"{where}: " if where else ""
     return UsageError(f"{prefix}unknown {kind} {name!r}", hint)

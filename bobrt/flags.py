@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from bench.plan import Question, weights_of
-from bobrt import console
+from bobrt import console, data
 from bobrt.catalogue import TASKS, backbone
+from bobrt.data import archives, places
 from bobrt.data import bundle as bundles
 from bobrt.errors import BobrtError, UsageError, unknown
-from bobrt.spec import Batch, Cell, FileCard, Precision, Protocol
+from bobrt.spec import Batch, Cell, FileCard, Kind, Precision, Protocol
+from bobrt.tasks import cards
 from engines import onnx_file
 from engines.runtimes import RUNTIMES
 
@@ -30,8 +32,66 @@ SAID_BY_A_FILE = ("protocols", "precisions", "weights", "batches", "seeds")
 """Keys of a plan that a model file answers itself."""
 
 
+def placed(folder: Path | None, task: str | None) -> str:
+    """Return the task that was named, having remembered where its images are; empty if none was.
+
+    A folder without a task is a task of its own, called like the folder.
+
+    Raises:
+        UsageError: There is no such folder, its name is another task's, or several tasks were named.
+
+    """
+    if folder is None:
+        return task or ""
+    if folder.is_file():
+        folder = _unpacked(folder)
+    if not folder.is_dir():
+        raise UsageError(f"--data {folder} is no folder", "name the folder that holds the images")
+    if task and "," in task:
+        raise UsageError(f"--data is one task's folder, and --task names {task}", "name one --task")
+    path = folder.expanduser().absolute()
+    name = task or re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-.") or "images"
+    if not task and TASKS.find(name):
+        raise UsageError(
+            f"{folder} is called like the task {name}", f"if it is that: --task {name} --data {folder}"
+        )
+    card = TASKS.find(name.partition("@")[0])
+    if card and card.data in {"", data.DIGITS}:
+        raise UsageError(f"task {name} needs no folder: it brings its images along", f"--task {name}")
+    places.remember(data.place_name(card) if card else name.partition("@")[0], path)
+    if not task:
+        console.note(f"{folder} is the task {name} from now on")
+    return name
+
+
+def _unpacked(archive: Path) -> Path:
+    """Return the folder beside an archive that its images are unpacked into."""
+    name = re.sub(r"(\.tar)?\.(zip|tar|tgz|gz|bz2|xz)$", "", archive.name, flags=re.IGNORECASE)
+    if name == archive.name:
+        raise UsageError(f"--data {archive} is no folder, and no archive by its name", "a .zip, .tar or .tgz")
+    folder = archive.with_name(name)
+    archives.unpack(archive, folder)
+    console.note(f"{archive} is unpacked into {folder}")
+    return folder
+
+
+def asked_of(name: str, questions: list[str] | None) -> tuple[list[str] | None, list[str] | None]:
+    """Return tasks and questions, with one whose folder was named: a question is asked of its own task."""
+    card = cards.named(name)
+    if card.kind in cards.ADAPTABLE:
+        return [name], questions
+    return ([card.of] if card.of else None), [*(questions or []), name]
+
+
 def question(  # noqa: PLR0913, PLR0917 - the flags of a verb
-    name: str, task: str, runtime: str, precision: str, batch: str, weights: str, seed: int
+    name: str,
+    task: str,
+    protocol: str | None,
+    runtime: str,
+    precision: str,
+    batch: str,
+    weights: str,
+    seed: int,
 ) -> Question:
     """Return the one cell a verb is about, having said what the backbone's name stands for."""
     found = backbone(name)
@@ -43,8 +103,8 @@ def question(  # noqa: PLR0913, PLR0917 - the flags of a verb
     cell = Cell(
         backbone=found.name,
         weights=identity,
-        task=TASKS.get(task).name if task else "",
-        protocol=Protocol.FINETUNE if task else Protocol.PUBLISHED,
+        task=cards.named(task).name if task else "",
+        protocol=_protocol(task, protocol),
         runtime=RUNTIMES.get(runtime).name,
         precision=_word("precision", precision, Precision),
         batch=_batch(batch),
@@ -119,11 +179,19 @@ def fraction(flag: str, text: str) -> float:
     return float(found[1]) / 100
 
 
+def _protocol(task: str, protocol: str | None) -> Protocol:
+    """Return how a backbone is adapted: by fine-tuning, unless there is no task or another way is named."""
+    if protocol is None:
+        adapted = task and cards.named(task).kind is not Kind.RETRIEVAL
+        return Protocol.FINETUNE if adapted else Protocol.PUBLISHED
+    return _word("protocol", protocol, Protocol)
+
+
 def _file_question(path: Path, task: str, runtime: str) -> Question:
     artifact = onnx_file.as_artifact(path)
     if task:
         card = msgspec.convert(artifact.manifest.detail["card"], type=FileCard)
-        card = msgspec.structs.replace(card, task=TASKS.get(task).name)
+        card = msgspec.structs.replace(card, task=cards.named(task).name)
         artifact.manifest.detail["card"] = msgspec.to_builtins(card)
     return _question_of(artifact, path, runtime)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.plan import bundled, path_of
 from bobrt.catalogue import ALIASES, BACKBONES, TASKS
-from bobrt.spec import Json, Precision, Protocol
+from bobrt.spec import Json, Kind, Precision, Protocol
 from engines.runtimes import RUNTIMES, cannot_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from bobrt.spec import TaskCard
 
 Entry = dict[str, Json]
 
@@ -21,6 +22,14 @@ _PRECISIONS = {
     Precision.BF16: "16-bit floats with fp32's range",
     Precision.INT8: "8-bit integers, calibrated on training images",
     Precision.FP8: "8-bit floats (E4M3)",
+}
+
+_PROTOCOLS = {
+    Protocol.FINETUNE: "every weight is trained on the task by the plan's recipe",
+    Protocol.PROBE: "the weights are frozen, a linear classifier is fitted to their features",
+    Protocol.KNN: "the weights are frozen, the nearest training images vote",
+    Protocol.LOWSHOT: "every weight is trained on a few images of each class, as the plan's shots say",
+    Protocol.PUBLISHED: "as published: what a verb without --task exports, and what retrieval is asked of",
 }
 
 
@@ -46,18 +55,60 @@ def backbones() -> list[Entry]:
 
 
 def tasks() -> list[Entry]:
-    """Return the task cards."""
+    """Return what a backbone can be adapted to, or searched with, and whether its images are here."""
+    from bobrt.data import places  # noqa: PLC0415 - loads numpy, which no other list needs
+    from bobrt.tasks import cards  # noqa: PLC0415
+
+    known = TASKS.all()
+    listed = [card for card in known.values() if card.kind in cards.ADAPTABLE and card.data]
+    own = [cards.named(name) for name in places.names() if name not in known and name not in _shared(known)]
+    return [_card(card) for card in [*listed, *own]]
+
+
+def questions() -> list[Entry]:
+    """Return what else an engine can be asked, and of which task it has to be."""
+    alone = {Kind.CLASSIFICATION, Kind.MULTILABEL}
     return [
         {
             "name": card.name,
             "kind": card.kind,
+            "of": card.of or "any",
             "metric": card.metric,
-            "classes": len(card.labels),
-            **card.splits,
-            "licence": card.licence,
+            "here": _here(card),
         }
         for card in TASKS.all().values()
+        if card.kind not in alone
     ]
+
+
+def _shared(known: Mapping[str, TaskCard]) -> set[str]:
+    """Return the names of folders that several tasks share."""
+    from bobrt import data  # noqa: PLC0415
+
+    return {data.place_name(card) for card in known.values()}
+
+
+def _card(card: TaskCard) -> Entry:
+    count = len(card.labels) or card.classes or ""
+    return {
+        "name": card.name,
+        "kind": card.kind,
+        "metric": card.metric,
+        "classes": count,
+        **{name: card.splits.get(name) for name in ("train", "validation", "test")},
+        "here": _here(card),
+        "licence": card.licence,
+    }
+
+
+def _here(card: TaskCard) -> str:
+    from bobrt import data  # noqa: PLC0415
+    from bobrt.data import places  # noqa: PLC0415
+
+    if card.data in {"", data.DIGITS}:
+        return "yes"
+    place = places.place_of(data.place_name(card))
+    return str(place) if place else "no"
 
 
 def runtimes() -> list[Entry]:
@@ -88,23 +139,20 @@ def precisions() -> list[Entry]:
 
 def protocols() -> list[Entry]:
     """Return the protocols."""
-    return [
-        {
-            "name": str(Protocol.FINETUNE),
-            "meaning": "every weight is trained on the task by the plan's recipe",
-        },
-        {"name": str(Protocol.PUBLISHED), "meaning": "as published: what a verb without --task exports"},
-    ]
+    return [{"name": str(word), "meaning": meaning} for word, meaning in _PROTOCOLS.items()]
 
 
 def plans() -> list[Entry]:
     """Return the plans that come with bobrt."""
+    from bench.plan import bundled, path_of  # noqa: PLC0415
+
     return [{"name": name, "path": str(path_of(name))} for name in bundled()]
 
 
 ENTRIES: dict[str, Callable[[], list[Entry]]] = {
     "backbones": backbones,
     "tasks": tasks,
+    "questions": questions,
     "runtimes": runtimes,
     "precisions": precisions,
     "protocols": protocols,

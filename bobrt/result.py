@@ -94,6 +94,28 @@ class Parity(Record, frozen=True, kw_only=True):
     reference_runtime: str
 
 
+class Answer(Record, frozen=True, kw_only=True):
+    """One more question asked of the same artifact, beside its task's test split."""
+
+    question: str
+    """Name of the question's card."""
+    kind: str
+    metric: str
+    value: float | None
+    """A fraction where the metric is one; null where the question could not be asked."""
+    higher_is_better: bool
+    n: int
+    """Images or queries the headline is over."""
+    ci95: tuple[float, float] | None
+    reference: float | None
+    """The same checkpoint in fp32 PyTorch on the same images; null where it was not asked."""
+    drop: float | None
+    """How much worse than the reference, whichever direction is better; a fraction like both."""
+    extra: dict[str, float] = {}
+    reason: str = ""
+    """Why it could not be asked."""
+
+
 class System(Record, frozen=True, kw_only=True):
     """Where and with what. `id` hashes hardware and driver only."""
 
@@ -162,6 +184,8 @@ class Result(Record, frozen=True, kw_only=True):
     cold_start: ColdStart | None = None
     evaluation: Evaluation | None = None
     watch: Watch | None = None
+    gauntlet: list[Answer] = []
+    """What else the artifact was asked, a question each."""
     notes: list[str] = []
     """What the runtime says of its own timings: a CUDA graph it could not make, kernels it made just then."""
     limit: int | None = None

@@ -48,6 +48,12 @@ class Protocol(StrEnum):
     """How a backbone is adapted to a task."""
 
     FINETUNE = "finetune"
+    PROBE = "probe"
+    """Frozen, with a linear classifier on its features."""
+    KNN = "knn"
+    """Frozen, and asked for the nearest training images."""
+    LOWSHOT = "lowshot"
+    """Fine-tuned on a few training images of each class."""
     PUBLISHED = "published"
     """Not adapted: the backbone with its own classifier, or with none."""
 
@@ -148,28 +154,64 @@ class Transform(Frozen, frozen=True, kw_only=True):
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
 
 
+class Kind(StrEnum):
+    """What is asked. The first three are tasks a cell can be about, the others questions asked besides."""
+
+    CLASSIFICATION = "classification"
+    """Which one of the classes."""
+    MULTILABEL = "multilabel"
+    """Which of the labels, each for itself."""
+    RETRIEVAL = "retrieval"
+    """Which images of a database show the same, by the features alone."""
+    SHIFT = "shift"
+    """The classes of another task, in images from elsewhere."""
+    CORRUPTION = "corruption"
+    """The test images of another task, spoilt."""
+    OUTLIERS = "outliers"
+    """Which images are of none of another task's classes."""
+    ATTACK = "attack"
+    """The test images of another task, changed to mislead the checkpoint."""
+    RELIABILITY = "reliability"
+    """How far the probabilities of another task's answers can be believed."""
+
+
 class TaskCard(Frozen, frozen=True, kw_only=True):
     """What is asked of a backbone: data, splits, metric. Data, not code."""
 
     name: str
-    kind: Literal["classification"]
+    kind: Kind
     data: str
-    """Name of the data source in `bobrt.data`."""
-    data_sha256: str
-    """Digest of every split's images and targets: a changed split is another task."""
-    labels: list[str]
-    splits: dict[str, int]
-    """Number of images in each split."""
+    """Name of the data source or format in `bobrt.data`."""
+    data_sha256: str | None = None
+    """Digest of every split's images and targets, null until they were read: others are another task."""
+    labels: list[str] = []
+    """In the order of the logits; empty where the data itself names them."""
+    classes: int | None = None
+    """How many labels there are, where the data names them."""
+    splits: dict[str, int] = {}
+    """Number of images in each split, as published."""
     metric: str
-    higher_is_better: bool
+    higher_is_better: bool = True
     random_score: float
     """What guessing scores, as a fraction."""
     transform: Transform | None = None
     """Fixed preprocessing for every backbone, or null for each checkpoint's own."""
-    calibration_images: int
+    calibration_images: int = 512
     """How many training images calibrate low precision."""
     licence: str
     source: str
+    of: str = ""
+    """The task whose engines are asked; empty for a task of its own."""
+    hub: str = ""
+    """The data set's repository on the hub, where it is read from there."""
+    revision: str | None = None
+    """The hub's commit; null until a real download has told it."""
+    fetch: str = ""
+    """A line that fetches the data."""
+    checksums: dict[str, str] = {}
+    """Digest of each published archive, `md5:...` or `sha256:...`, as its publisher states it."""
+    options: dict[str, Json] = {}
+    """What a kind or a format can be told besides."""
 
 
 class Recipe(Frozen, frozen=True, kw_only=True):
@@ -178,19 +220,45 @@ class Recipe(Frozen, frozen=True, kw_only=True):
     epochs: Annotated[int, Meta(ge=1)]
     lr: Annotated[float, Meta(gt=0)]
     batch: Annotated[int, Meta(ge=1)]
+    """Images of one step of the optimizer, on whatever device."""
+    micro_batch: Annotated[int, Meta(ge=1)] | None = None
+    """Images the device takes at once, their gradients added up to the batch's; null for all of it. A batch
+    norm sees so many."""
+    fill: bool = False
+    """Whether fewer training images than a batch are taken again until they fill one."""
     optimizer: str = "adamw"
     weight_decay: float = 0.05
     layer_decay: float | None = None
     schedule: str = "cosine"
     warmup_epochs: int = 0
+    warmup_lr: Annotated[float, Meta(ge=0)] = 1e-5
+    """Where the warm-up starts."""
     min_lr: float = 1e-6
+    head_init: Literal["torch", "xavier-normal"] = "torch"
+    """How the new head begins: as PyTorch's Linear does, or xavier-normal with a bias of zero."""
+    drop_path: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """Rate of stochastic depth at the last block, as timm's models take it."""
     label_smoothing: float = 0.0
     crop_scale: tuple[float, float] = (0.75, 1.0)
     """Area range of the random resized crop, as a fraction of the image."""
     crop_ratio: tuple[float, float] = (0.9, 1.1)
     hflip: float = 0.0
+    interpolation: Literal["bilinear", "bicubic", "random"] | None = None
+    """Filter of that crop; `random` for either, null for the task's own."""
+    color_jitter: Annotated[float, Meta(ge=0)] = 0.0
+    """Range of brightness, contrast and saturation; timm leaves it out beside most auto-augment policies."""
     auto_augment: str | None = None
     """A policy string of timm's auto-augment factory."""
+    random_erasing: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """Share of the images in which a rectangle becomes noise."""
+    mixup: Annotated[float, Meta(ge=0)] = 0.0
+    """Alpha of the beta distribution that the weight of the other image is drawn from; 0 for no mixup."""
+    cutmix: Annotated[float, Meta(ge=0)] = 0.0
+    """The same for the area cut out of the other image."""
+    mixup_switch_prob: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    """How often cutmix is taken where there are both."""
+    mixup_batch: Annotated[int, Meta(ge=2)] | None = None
+    """Images that share one weight and are mixed among themselves; null for the whole batch."""
 
 
 class FileCard(Frozen, frozen=True, kw_only=True):

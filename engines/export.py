@@ -20,11 +20,11 @@ from torch import nn
 
 from bobrt import data
 from bobrt.artifacts import Job, Produced
-from bobrt.catalogue import TASKS
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
-from bobrt.spec import Batch, FileCard, Frozen
+from bobrt.spec import Batch, FileCard, Frozen, Kind
 from bobrt.system import cores
+from bobrt.tasks import cards
 from engines import macs, onnx_file, parity, rewrites
 from engines.ort_cpu import OrtCpuRunner
 from engines.runner import IMAGES, answers
@@ -175,5 +175,6 @@ def prove(
 
 def proof_images(card: FileCard) -> NDArray[np.uint8]:
     """Return real images at the model's size: the task's validation split, or the bundled digits."""
-    split = data.load(TASKS.get(card.task or "digits"), "validation").head(PROOF_IMAGES)
+    task = cards.resolved(card.task or data.DIGITS)
+    split = data.load(task, "query" if task.kind is Kind.RETRIEVAL else "validation").head(PROOF_IMAGES)
     return resize(split.images, card.transform)

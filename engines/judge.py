@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bobrt import data
-from bobrt.catalogue import TASKS
 from bobrt.data.resize import resize
 from bobrt.spec import Precision
 from bobrt.system import cores
-from bobrt.tasks import task_of
+from bobrt.tasks import cards, task_of
 from engines.ort_cpu import OrtCpuRunner
 from engines.runner import answers
 
@@ -38,7 +37,7 @@ class Judge:
     """
 
     def __init__(self, fp32: Path, card: FileCard, images: NDArray[np.uint8], precision: Precision) -> None:
-        self._task = task_of(TASKS.get(card.task))
+        self._task = task_of(cards.resolved(card.task))
         self._split = data.load(self._task.card, "validation")
         self._validation = resize(self._split.images, card.transform)
         self._images = images[:: max(1, len(images) // HARM_IMAGES)]

@@ -19,12 +19,12 @@ import msgspec
 import numpy as np
 
 from bobrt.artifacts import Job, Produced
-from bobrt.catalogue import TASKS
 from bobrt.data import bundle
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
 from bobrt.spec import FileCard, Frozen, Placement, Precision
 from bobrt.system import cores
+from bobrt.tasks import cards, scores
 from engines import hybrid, macs, onnx_file, ranges
 from engines.judge import Judge
 from engines.runner import IMAGES
@@ -204,7 +204,9 @@ def _within_goal(
     job: Job, work: _Work, convert: Convert, precision: Precision, placement: Placement
 ) -> Produced:
     """Convert everything, or all but the fewest blocks that keep the goal, and finish."""
-    if work.options.max_drop is None:
+    # What neighbours make of features is not asked of validation images: there is nothing to judge by.
+    judged = scores.by_logits(cards.named(work.card.task), work.card.protocol)
+    if work.options.max_drop is None or not judged:
         return _finish(job, onnx_file.load(convert([])), work.card, precision, placement)
     judge = Judge(work.original, work.card, work.images, precision)
     job.report("judging", f"{precision} on validation")
@@ -231,7 +233,7 @@ def calibration_images(card: FileCard, count: int | None = None) -> NDArray[np.u
             "a low precision is calibrated on a task's training images, and a published backbone has none",
             f"bobrt build {card.backbone.name} --task digits",
         )
-    task = TASKS.get(card.task)
+    task = cards.resolved(card.task)
     images = bundle.calibration(task).images
     if count is not None:
         images = images[:: max(1, len(images) // count)][:count]

@@ -6,36 +6,35 @@ import numpy as np
 
 from bobrt import data
 from bobrt.artifacts import Job, Produced
-from bobrt.catalogue import TASKS
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
 from bobrt.system import cores
-from bobrt.tasks import task_of
+from bobrt.tasks import cards, scores, task_of
 from engines.runner import answers
 from engines.torch_eager import TorchRunner
 from train import model
 
 BATCH = 64
-SPLITS = ("validation", "test")
 
 
 def make(job: Job) -> Produced:
-    """Write `reference.npz`: the outputs on validation and test as `<split>.<output> float32 [n, k]`."""
+    """Write `reference.npz`: the outputs on what the task asks, as `<split>.<output> float32 [n, k]`."""
     if job.source is None:
         raise BobrtError("a reference is made from a checkpoint, and none was given")
     file = job.folder / "reference.npz"
     card = model.read_checkpoint(job.source.path)[0]
     if card is None or not card.task:
         raise BobrtError(f"checkpoint {job.source.path} answers no task")
-    task = task_of(TASKS.get(card.task))
-    kept: dict[str, np.ndarray] = {}
-    scores: dict[str, float] = {}
+    task = cards.resolved(card.task)
+    outputs: dict[str, dict[str, np.ndarray]] = {}
     with TorchRunner(job.source.path, cores()) as runner:
-        for name in SPLITS:
+        for name in scores.splits_of(task, card.protocol):
             job.report("reference", name)
-            split = data.load(task.card, name)
-            outputs = answers(runner, resize(split.images, card.transform), BATCH)
-            kept |= {f"{name}.{output}": value for output, value in outputs.items()}
-            scores[name] = task.score(task.decode(outputs), split).value
+            outputs[name] = answers(runner, resize(data.load(task, name).images, card.transform), BATCH)
+    kept = {f"{name}.{key}": value for name, found in outputs.items() for key, value in found.items()}
     np.savez(file, **kept)  # type: ignore[arg-type]
-    return Produced(file.name, {"metric": task.card.metric, **scores})
+    told = {"test": scores.score(task, card.protocol, outputs.__getitem__).value}
+    if scores.by_logits(task, card.protocol):
+        kind, split = task_of(task), data.load(task, "validation")
+        told["validation"] = kind.score(kind.decode(outputs["validation"]), split).value
+    return Produced(file.name, {"metric": task.metric, **told})

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bobrt.artifacts import Artifact, Stage, Target, Workshop
-from bobrt.catalogue import TASKS, backbone
+from bobrt.catalogue import backbone
 from bobrt.errors import UnsupportedError, UsageError
 from bobrt.spec import EngineSpec, FileCard, Precision, Protocol
 from bobrt.system import no_driver, this_system
+from bobrt.tasks import cards
 from engines.runtimes import RUNTIMES, Runtime
 from train.options import CheckpointOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bobrt.spec import Cell, Recipe
+    from bobrt.spec import Cell, Json, Recipe
 
 _TRAIN = ("torch", "torchvision", "timm", "safetensors", "numpy", "pillow", "scikit-learn")
 _EXPORT = ("torch", "timm", "onnx", "onnxscript", "onnxruntime")
@@ -30,6 +31,7 @@ _WHERE = ("compute_capability", "device", "cuda")
 STAGES = {
     "checkpoint": Stage("train.checkpoint:make", _TRAIN, "train"),
     "reference": Stage("engines.reference:make", _TRAIN, "train"),
+    "attack": Stage("train.attack:make", _TRAIN, "train"),
     "onnx": Stage("engines.export:make", _EXPORT, "train"),
     "fp16": Stage("engines.precision:make_fp16", _QUANT, "quant"),
     "bf16": Stage("engines.precision:make_bf16", _QUANT, "quant"),
@@ -42,6 +44,9 @@ STAGES = {
     "engine-tensorrt": Stage("engines.trt_build:make", ("tensorrt",), "tensorrt", "tensorrt", _WHERE),
     "engine-tensorrt-rtx": Stage("engines.trt_build:make", ("tensorrt-rtx",), "rtx", "tensorrt", _WHERE),
 }
+
+TRAINED = {Protocol.FINETUNE, Protocol.LOWSHOT}
+"""Protocols with a recipe."""
 
 _SET_ON_IMAGES = {Precision.FP16, Precision.INT8, Precision.FP8}
 
@@ -64,15 +69,20 @@ def workshop(cache: Path) -> Workshop:
 
 
 def checkpoint_target(cell: Cell, recipe: Recipe | None, weights_path: Path | None) -> Target:
-    """Return the checkpoint a cell starts from."""
-    task = TASKS.get(cell.task) if cell.task else None
+    """Return the checkpoint a cell starts from.
+
+    Raises:
+        AbsentDataError: The task's data is not on this machine.
+
+    """
+    task = cards.resolved(cell.task) if cell.task else None
     options = CheckpointOptions(
         backbone=backbone(cell.backbone),
         weights=cell.weights,
         weights_path=str(weights_path) if weights_path else None,
         task=task,
         protocol=cell.protocol,
-        recipe=recipe if cell.protocol is Protocol.FINETUNE else None,
+        recipe=recipe if cell.protocol in TRAINED else None,
         seed=cell.seed,
     )
     return Target(stage="checkpoint", options=msgspec.to_builtins(options))
@@ -124,6 +134,11 @@ def require_calibration(cell: Cell) -> None:
 def reference_target(checkpoint: Target) -> Target:
     """Return the answers of a checkpoint in fp32 PyTorch."""
     return Target(stage="reference", source=checkpoint)
+
+
+def attack_target(checkpoint: Target, options: dict[str, Json]) -> Target:
+    """Return the test images changed to mislead a checkpoint."""
+    return Target(stage="attack", options=options, source=checkpoint)
 
 
 def _engine_spec(cell: Cell, runtime: Runtime) -> EngineSpec:

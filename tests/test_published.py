@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bobrt.result import Result
 
 ROOT = Path(__file__).resolve().parent.parent
-PUBLISHED = ROOT / "bench" / "published"
+PUBLISHED = ROOT / "bench" / "published" / "quick"
 
 
 def _results() -> list[Result]:

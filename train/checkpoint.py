@@ -1,7 +1,7 @@
 """The stage `checkpoint`: a backbone with the weights and the adaptation that were asked for.
 
-`finetune` trains it on a task; `published` takes it as it is. `probe` and `knn` will stand
-beside them in `_PROTOCOLS`: the model, the data and the saving are the same.
+`finetune` and `lowshot` train all of it on a task, `probe` a classifier on its features; `published` and
+`knn` take it as it is.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import torch
 
+from bobrt import data
 from bobrt.artifacts import Job, Produced
 from bobrt.errors import UsageError
 from bobrt.spec import Protocol, Transform
-from train import fetch, finetune, layouts, model
+from train import features, fetch, finetune, layouts, model, probe
 from train.options import CheckpointOptions
 from train.seeding import seed_everything
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from bobrt.spec import Backbone, Json, WeightsFile
 
-    Adapt = Callable[[model.Model, CheckpointOptions, Transform, Job], dict[str, float | int]]
+    Adapt = Callable[[model.Model, CheckpointOptions, Transform, Job], dict[str, Json]]
 
 
 def make(job: Job) -> Produced:
@@ -46,13 +47,20 @@ def _initial(
     options: CheckpointOptions, transform: Transform, job: Job
 ) -> tuple[model.Model, Backbone, dict[str, Json]]:
     """Return the model to start from, its entry with what a download told, and that for the manifest."""
+    name, labels = (options.task.name, options.task.labels) if options.task else ("", [])
     net = model.build(
         options.backbone,
-        classes=len(options.task.labels) if options.task else 0,
         size=transform.size,
         pretrained=options.weights == "pretrained",
-        own_head=options.protocol is Protocol.PUBLISHED,
+        drop_path=options.recipe.drop_path if options.recipe else 0.0,
+        **model.heads(options.protocol, name, labels),
     )
+    if labels and not net.head and net.outputs[-1] == "logits" and net.backbone.num_classes != len(labels):
+        raise UsageError(
+            f"{options.backbone.name} as published tells {net.backbone.num_classes} classes apart, and task "
+            f"{name} has {len(labels)}",
+            "adapt it: --protocol finetune, probe or knn",
+        )
     if options.weights_path:
         model.load_local(net, options.backbone, Path(options.weights_path))
     if options.weights != "pretrained":
@@ -96,21 +104,44 @@ def _timm_file(net: model.Model) -> dict[str, Json]:
 
 def _finetune(
     net: model.Model, options: CheckpointOptions, transform: Transform, job: Job
-) -> dict[str, float | int]:
+) -> dict[str, Json]:
     if options.task is None or options.recipe is None:
         raise UsageError(
             "fine-tuning needs a task and a recipe", "name one with --task; see bobrt list tasks"
         )
-    return finetune.run(net, options.task, transform, options.recipe, options.seed, job)
+    told: dict[str, Json] = finetune.run(net, options.task, transform, options.recipe, options.seed, job)
+    return told
 
 
-def _published(
+def _probe(net: model.Model, options: CheckpointOptions, transform: Transform, job: Job) -> dict[str, Json]:
+    """Put the classifier that fits the frozen features best in the model."""
+    if options.task is None or net.head is None:
+        raise UsageError("a probe needs a task", "name one with --task; see bobrt list tasks")
+    seen = {}
+    for name in ("train", "validation"):
+        job.report("features", name)
+        split = data.load(options.task, name)
+        seen[name] = (features.of(net, split, transform), split.targets)
+    job.report("probing", "")
+    fitted = probe.fit(*seen["train"], *seen["validation"], len(options.task.labels))
+    with torch.no_grad():
+        net.head.weight.copy_(torch.from_numpy(fitted.weight))
+        net.head.bias.copy_(torch.from_numpy(fitted.bias))
+    tried = [candidate._asdict() for candidate in fitted.candidates]
+    score = finetune.validate(net, options.task, transform)
+    return {"validation": score, "c": fitted.c, "search": tried}
+
+
+def _as_it_is(
     net: model.Model, _options: CheckpointOptions, _transform: Transform, _job: Job
-) -> dict[str, float | int]:
+) -> dict[str, Json]:
     return {"params": sum(p.numel() for p in net.backbone.parameters())}
 
 
 _PROTOCOLS: dict[Protocol, Adapt] = {
     Protocol.FINETUNE: _finetune,
-    Protocol.PUBLISHED: _published,
+    Protocol.LOWSHOT: _finetune,
+    Protocol.PROBE: _probe,
+    Protocol.KNN: _as_it_is,
+    Protocol.PUBLISHED: _as_it_is,
 }

@@ -7,7 +7,7 @@ inside; `features` (timm's own pooled pre-logits) and, where there is a head, `l
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 import timm
@@ -23,7 +23,7 @@ from bobrt.spec import Backbone, FileCard, Protocol, Transform
 from train import architectures, layouts, weights  # noqa: F401 - the first registers ours with timm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from bobrt.spec import TaskCard
@@ -86,8 +86,14 @@ class Model(nn.Module):  # type: ignore[misc]  # torch is too heavy to check our
         return (features,)
 
 
-def build(
-    backbone: Backbone, *, classes: int, size: int | None, pretrained: bool = False, own_head: bool = False
+def build(  # noqa: PLR0913 - what a model is made of
+    backbone: Backbone,
+    *,
+    classes: int,
+    size: int | None,
+    pretrained: bool = False,
+    own_head: bool = False,
+    drop_path: float = 0.0,
 ) -> Model:
     """Return a model of `backbone`, with random weights or its published ones.
 
@@ -97,6 +103,7 @@ def build(
         size: Side of the input in pixels, or None for the checkpoint's own.
         pretrained: Load the published weights, if they are timm's; `layouts.load` loads the others.
         own_head: Keep the classifier the backbone was published with; weights from elsewhere have none.
+        drop_path: Rate of stochastic depth, while it is trained.
 
     Raises:
         UsageError: timm refuses the arguments or the size.
@@ -117,6 +124,7 @@ def build(
             **backbone.args,
             **sized,
             **width,
+            **({"drop_path_rate": drop_path} if drop_path else {}),
         )
     except (OSError, ConnectionError) as error:
         raise MachineError(
@@ -175,6 +183,22 @@ def card_of(  # noqa: PLR0913, PLR0917 - one argument per field the caller decid
     )
 
 
+class Heads(TypedDict):
+    """Which classifier a model has."""
+
+    classes: int
+    """Width of a new one on the features; 0 for none."""
+    own_head: bool
+    """The one it was published with."""
+
+
+def heads(protocol: Protocol, task: str, labels: Sequence[str]) -> Heads:
+    """Return the classifier of a checkpoint: a new one, its own, or none where features are the answer."""
+    if protocol is Protocol.PUBLISHED:  # for a task without labels, which is retrieval, features are enough
+        return {"classes": 0, "own_head": not task or bool(labels)}
+    return {"classes": 0 if protocol is Protocol.KNN else len(labels), "own_head": False}
+
+
 def save(model: Model, card: FileCard, path: Path) -> None:
     """Write a checkpoint: the state dict, with the card in the header."""
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
@@ -191,8 +215,7 @@ def load(path: Path) -> tuple[Model, FileCard]:
     card, state = read_checkpoint(path)
     if card is None:
         raise UsageError(f"checkpoint {path} has no bobrt header", f"pass it as --weights {path}")
-    own_head = card.protocol is Protocol.PUBLISHED
-    model = build(card.backbone, classes=len(card.labels), size=card.transform.size, own_head=own_head)
+    model = build(card.backbone, size=card.transform.size, **heads(card.protocol, card.task, card.labels))
     weights.load_strictly(model, state, path)
     return model.eval(), card
 

@@ -23,7 +23,7 @@ class _BackboneTable(Frozen, frozen=True, kw_only=True):
 
 
 class _TaskTable(Frozen, frozen=True, kw_only=True):
-    task: list[TaskCard]
+    task: list[TaskCard] = []
 
 
 def _read(name: str) -> dict[str, object]:
@@ -39,8 +39,12 @@ ALIASES = _timm.aliases
 
 BACKBONES = Registry("backbone", {b.name: b for b in [*_timm.backbone, *_elsewhere.backbone]}, Backbone)
 
+_TASK_TABLES = ("tasks.toml", "questions.toml", "classification.toml", "shift.toml", "retrieval.toml")
+
 TASKS = Registry(
-    "task", {card.name: card for card in msgspec.convert(_read("tasks.toml"), type=_TaskTable).task}, TaskCard
+    "task",
+    {card.name: card for name in _TASK_TABLES for card in msgspec.convert(_read(name), type=_TaskTable).task},
+    TaskCard,
 )
 
 

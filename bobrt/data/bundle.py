@@ -14,11 +14,10 @@ import msgspec
 import numpy as np
 
 from bobrt import __version__, data
-from bobrt.data import Split
 from bobrt.data.packed import arrays, pack, unpack
 from bobrt.errors import UsageError
 from bobrt.paths import lock, sha256_of, write_atomic
-from bobrt.spec import FileCard, Frozen, Record, TaskCard, seal_of
+from bobrt.spec import FileCard, Frozen, Kind, Record, TaskCard, seal_of
 from bobrt.strict import parse_json, read_text
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bobrt.artifacts import Artifact
+    from bobrt.data import Split
 
 SCHEMA = 1
 RECORD = "bundle.json"
@@ -166,11 +166,9 @@ def load(folder: Path, name: str) -> Split:
 
 def calibration(task: TaskCard) -> Split:
     """Return the training images that calibrate low precision: evenly spread, in their own sizes."""
-    split = data.load(task, "train")
+    split = data.load(task, "database" if task.kind is Kind.RETRIEVAL else "train")
     count = min(task.calibration_images, len(split.ids))
-    rows = np.linspace(0, len(split.ids) - 1, count).astype(int)
-    ids, images, targets = split
-    return Split([ids[row] for row in rows], [images[row] for row in rows], targets[rows])
+    return split.some(np.linspace(0, len(split.ids) - 1, count).astype(int).tolist())
 
 
 def _record(folder: Path) -> Bundle:

@@ -8,20 +8,23 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from bobrt.data import Split
+from bobrt.data import Listing, Split
 
 SPLIT_SEED = 0
 
 
-def load(name: str) -> Split:
-    """Return `train`, `validation` or `test`: fixed, stratified by class and disjoint."""
-    images, targets = _read()
-    rows = _rows(targets)[name]
-    return Split([f"digits/{row:04d}" for row in rows], [images[row] for row in rows], targets[rows])
+def read() -> Listing:
+    """Return `train`, `validation` and `test`: fixed, stratified by class and disjoint."""
+    images, targets = _digits()
+    splits = {
+        name: Split([f"digits/{row:04d}" for row in rows], [images[row] for row in rows], targets[rows])
+        for name, rows in _rows(targets).items()
+    }
+    return Listing([str(digit) for digit in range(10)], splits)
 
 
 @cache
-def _read() -> tuple[np.ndarray, np.ndarray]:
+def _digits() -> tuple[np.ndarray, np.ndarray]:
     bunch = load_digits()
     # Stored as 0..16; a camera gives 0..255 in three channels.
     grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)

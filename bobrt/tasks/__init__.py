@@ -9,15 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bobrt.errors import unknown
+from bobrt.spec import Kind
 from bobrt.tasks.base import Score, Task
 from bobrt.tasks.classification import Classification
+from bobrt.tasks.multilabel import Multilabel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bobrt.spec import TaskCard
 
 __all__ = ["Score", "Task", "task_of"]
 
-_KINDS = {"classification": Classification}
+_KINDS: dict[Kind, Callable[[TaskCard], Task]] = {
+    Kind.CLASSIFICATION: Classification,
+    Kind.MULTILABEL: Multilabel,
+}
 
 
 def task_of(card: TaskCard) -> Task:

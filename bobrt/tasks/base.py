@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,9 @@ class Score(NamedTuple):
 
     value: float
     n: int
-    ci95: tuple[float, float]
+    ci95: tuple[float, float] | None
+    extra: dict[str, float] = {}
+    """Other figures of the same answers, by name."""
 
 
 class Task(Protocol):
@@ -27,11 +29,11 @@ class Task(Protocol):
 
     card: TaskCard
 
-    def decode(self, outputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.int64]:
+    def decode(self, outputs: Mapping[str, NDArray[np.float32]]) -> NDArray[Any]:
         """Return one answer per image from the named outputs of a batch."""
         ...
 
-    def score(self, answers: NDArray[np.int64], split: Split) -> Score:
+    def score(self, answers: NDArray[Any], split: Split) -> Score:
         """Return the task's metric over a whole split."""
         ...
 

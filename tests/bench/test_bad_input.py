@@ -75,7 +75,7 @@ def test_a_wrong_plan_ends_the_command_with_its_place(here: Callable[..., Ran], 
     ran = here("bench", "--plan", path)
     assert ran.code == 2
     assert one_line(ran) == (
-        f"error: plan {path}, line 7: unknown key 'precision'\n\nhint: did you mean precisions?\n"
+        f"error: plan {path}, line 7: unknown key 'precision'\n\nhint: did you mean precisions or recipe?\n"
     )
     ran = here("bench", "--plan", path, "--json")
     assert ran.code == 2
@@ -190,7 +190,7 @@ BAD = {
     "hangs": "gave up after its time limit of 10 s, while opening",
     "grows": "out of memory (limit 2 GB)",
     "raises": "ValueError: the kernel says no, in two lines",
-    "nans": "the engine answers NaN or infinity on validation images",
+    "nans": "the engine answers NaN or infinity in features, logits",
     "leaves": "its process ended with exit code 0, while opening",
 }
 
@@ -398,7 +398,7 @@ def test_a_foreign_file_is_ranked_only_once_its_accuracy_is_known(
     ran = here("bench", "--plan", TINY, path, "--task", "digits")
     assert ran.code == 0
     assert "unverified" not in ran.out
-    assert "Of 1 verified engines for digits, theirs fp32 on ort-cpu" in ran.out
+    assert "Of 1 verified engines for digits by published, theirs fp32 on ort-cpu" in ran.out
     shown = json.loads(here("report", "--json").out)["results"]
     assert {record["cell"]["task"]: record["accuracy"] is None for record in shown} == {
         "": True,

@@ -239,8 +239,8 @@ def test_a_file_on_no_task_has_a_speed_and_no_accuracy(
 @pytest.mark.parametrize(
     ("odd", "words"),
     [
-        ({"factor": float("nan")}, "NaN or infinity on test images"),
-        ({"factor": 1e36}, "NaN or infinity on test images"),
+        ({"factor": float("nan")}, "NaN or infinity in logits"),
+        ({"factor": 1e36}, "NaN or infinity in logits"),
         ({"output": "scores"}, "answers scores; task digits is read from 'logits'"),
         ({"name": "x"}, r"takes x uint8 \[\?, 32, 32, 3\]; a bobrt engine takes images"),
         ({"shape": ("batch", 16, 64, 3)}, r"takes images uint8 \[\?, 16, 64, 3\]"),

@@ -13,6 +13,7 @@ import pytest
 from simulated import Engine, Machine, linear, stage
 
 from bench import rounds, scenarios, store
+from bench.reference import Level
 from bench.verdict import rank
 
 if TYPE_CHECKING:
@@ -43,9 +44,10 @@ def campaign(
             before = found.get(name)
             loops = scenarios.latency(where) if before is None else scenarios.again(where, None)
             level = REFERENCE_S * 1e3 * machine.slowness(machine.ns / 1e9)
-            machines = [*(before.drift.repeats_ms if before and before.drift else []), level]
             earlier = store.read_samples(path, before) if before else {}
-            found[name] = rounds.add(path, before or make_result(name), earlier, loops, machines)
+            found[name] = rounds.add(
+                path, before or make_result(name), earlier, loops, Level("reference", level)
+            )
             machine.spend(2.0)  # the next process starts
     return {name: store.read(folder / f"{name}.json") for name in costs}
 
@@ -100,9 +102,8 @@ def test_a_drift_the_row_did_not_see_widens_it_all_the_same(make_result: Make, t
     path, result = tmp_path / "a.json", make_result("a")
     for number, level in enumerate([1.0, 1.12, 1.0], start=1):
         where = stage(Engine(Machine(seed=number), linear(0.004, 0.0)))
-        machines = [*(result.drift.repeats_ms if result.drift else []), level]
         earlier = store.read_samples(path, result) if number > 1 else {}
-        result = rounds.add(path, result, earlier, scenarios.latency(where), machines)
+        result = rounds.add(path, result, earlier, scenarios.latency(where), Level("reference", level))
     assert max(result.latency[0].repeats_ms) < 1.01 * min(result.latency[0].repeats_ms)
     assert spread(result) == pytest.approx(0.12)
     assert result.caveats == ["unstable"]

@@ -1,11 +1,12 @@
-"""What feeding costs an accuracy evaluation: `bench.pipeline.evaluate` against the engine alone.
+"""What feeding costs an accuracy evaluation: `bench.passes` against the engine alone.
 
     make bench-accuracy-rate
 
 The engine is held to one thread, so that on two cores the other one resizes; with more cores
 than that, every other one does. Both sides answer the same images at the same batch, in blocks
 that take turns in one process and in a shuffled order: the evaluation from images as a data
-source gives them, the engine alone from batches that are ready. Printed for each model: the
+source gives them, in memory or as JPEG files, what it answers kept on disk; the engine alone from batches
+that are ready. Printed for each model: the
 ratio of the two rates, images per second over all blocks of a side. Goal: 0.95.
 """
 
@@ -20,10 +21,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image, ImageFilter
 
-from bench import pipeline
+from bench.passes import Passes
 from bobrt import console
-from bobrt.data import feed
+from bobrt.data import Split, feed
+from bobrt.data.images import Files
 from bobrt.data.resize import resize
 from bobrt.paths import CPU, lock
 from bobrt.spec import Transform
@@ -52,6 +55,8 @@ class Case(NamedTuple):
     height: int
     width: int
     transform: Transform
+    files: bool = False
+    """JPEG files rather than arrays."""
 
 
 CASES = (
@@ -59,6 +64,7 @@ CASES = (
     Case(0.3, 32, 32, Transform(size=32)),
     Case(5.0, 375, 500, Transform(size=224, crop_pct=0.875)),
     Case(20.0, 375, 500, Transform(size=224, crop_pct=0.875)),
+    Case(20.0, 375, 500, Transform(size=224, crop_pct=0.875), files=True),
 )
 """Digits and small photos on small backbones; photos as ImageNet's on a small and a larger one."""
 
@@ -72,7 +78,8 @@ def main() -> None:
                 _model_of(case, path)
                 alone, fed = _interleaved(case, path)
             console.data(
-                f"{case.width} x {case.height} to {case.transform.size} px, batch {BATCH}: "
+                f"{case.width} x {case.height}{' JPEG files' if case.files else ''} "
+                f"to {case.transform.size} px, batch {BATCH}: "
                 f"engine alone {alone:.1f} images/s ({1000 / alone:.3f} ms each), "
                 f"evaluation {fed:.1f} images/s, ratio {fed / alone:.3f} ({BLOCKS} blocks each)"
             )
@@ -85,18 +92,21 @@ def _interleaved(case: Case, path: Path) -> tuple[float, float]:
     batches = max(1, round(BLOCK_S * 1000 / case.image_ms / BATCH))
     images = [few[i % DIFFERENT] for i in range(batches * BATCH)]
     ready = resize(few, case.transform)
+    seen = _as_files(images, path.parent) if case.files else images
+    split = Split([str(i) for i in range(len(images))], seen, np.zeros(len(images), np.int64))
     prepared = [ready[i : i + BATCH] for i in range(0, DIFFERENT, BATCH)]
     seconds = {"alone": 0.0, "fed": 0.0}
     order = [*seconds] * BLOCKS
     random.Random(0).shuffle(order)  # noqa: S311 - an order, not a secret
     with OrtCpuRunner(path, 1) as runner:
+        passes = Passes(runner, case.transform, {}, feed.spare(1), path.parent / "features")
 
         def alone() -> None:
             for i in range(batches):
                 runner.infer({IMAGES: prepared[i % len(prepared)]})
 
         def fed() -> None:
-            pipeline.evaluate(runner, images, case.transform, BATCH, feed.spare(1))
+            passes.over(split, "photos", fresh=True)
 
         sides: dict[str, Callable[[], None]] = {"alone": alone, "fed": fed}
         runner.infer({IMAGES: prepared[0]})
@@ -106,6 +116,17 @@ def _interleaved(case: Case, path: Path) -> tuple[float, float]:
             seconds[which] += time.perf_counter() - began
     count = BLOCKS * len(images)
     return count / seconds["alone"], count / seconds["fed"]
+
+
+def _as_files(images: list[NDArray[np.uint8]], folder: Path) -> Files:
+    """Write each different image once, smoothed as a photograph is, and return them in their turn."""
+    written: dict[int, Path] = {}
+    for image in images:
+        if id(image) not in written:
+            file = folder / f"{len(written)}.jpg"
+            Image.fromarray(image).filter(ImageFilter.GaussianBlur(2)).save(file, quality=90)
+            written[id(image)] = file
+    return Files([written[id(image)] for image in images])
 
 
 def _model_of(case: Case, path: Path) -> None:

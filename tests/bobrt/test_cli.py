@@ -37,8 +37,9 @@ SURFACE = {
     "export": "backbone --task --plan --weights --batch --seed --bundle --output -o --json",
     "build": "backbone --task --plan --runtime --precision --weights --batch --seed --max-drop --output -o"
     " --json",
-    "bench": "backbones --plan --task --protocol --runtime --precision --weights --batch --seed --max-drop"
-    " --limit --scenario --repeat --min-time --results --rerun --dry-run --format --json",
+    "bench": "backbones --plan --task --data --protocol --gauntlet --surrogate --runtime --precision"
+    " --weights --batch --seed --max-drop --limit --scenario --repeat --min-time --results --rerun"
+    " --dry-run --format --json",
     "report": "--results --format --json",
     "compare": "before after --fail-above --force --format --json",
     "list": "what --json",
@@ -164,12 +165,12 @@ def test_every_verb_has_help_for_every_option(here: Bobrt, verb: str) -> None:
         ("bench --precision ,", "--precision is empty", "bobrt bench --help"),
         ("bench --precision fp61", "unknown precision 'fp61'", "did you mean fp16 or fp8 or fp32?"),
         ("bench --runtime ort_cpu", "unknown runtime 'ort_cpu'", "did you mean ort-cpu or"),
-        ("bench --task digit", "unknown task 'digit'", "did you mean digits or digits-native?"),
+        ("bench --task digit", "unknown task 'digit'", "did you mean digits or digits-8-9"),
         ("bench --protocol finetun", "unknown protocol 'finetun'", "did you mean finetune?"),
         ("bench --plan quik", "unknown plan 'quik'", "did you mean quick?"),
         ("bench --weights radnom", "weights 'radnom' are no file", "did you mean random?"),
         ("bench test_resnt", "unknown backbone 'test_resnt'", "did you mean test_resnet or"),
-        ("train test_resnet --task digit", "unknown task 'digit'", "did you mean digits or digits-native?"),
+        ("train test_resnet --task digit", "unknown task 'digit'", "did you mean digits or digits-8-9"),
         ("build test_resnet --precision in8", "unknown precision 'in8'", "did you mean int8?"),
         ("build test_resnet --runtime tensort", "unknown runtime 'tensort'", "did you mean tensorrt or"),
         ("export convnxt", "unknown backbone 'convnxt'", "did you mean convnext or"),
@@ -507,7 +508,7 @@ def test_the_default_plan_at_fp16_is_a_plan_of_its_own(here: Bobrt) -> None:
     ran = here("bench", "--precision", "fp16", "--dry-run", "--json")
     assert (ran.code, ran.err) == (ExitCode.OK, "")
     said = strict(ran.out)
-    assert set(said) == {"schema", "plan"}
+    assert set(said) == {"schema", "plan", "missing"}
     assert said["schema"] == 1
     for row in said["plan"]:
         assert set(row) >= {"cell", "action", "reason", "make"}

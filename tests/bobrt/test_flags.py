@@ -50,12 +50,12 @@ def test_a_flag_with_nothing_in_it_is_named_as_it_was_typed(key: str, flag: str)
 
 def test_a_verb_without_a_task_is_about_the_published_backbone(capsys: pytest.CaptureFixture[str]) -> None:
     """The alias is resolved and said; with a task the backbone is fine-tuned on it."""
-    cell = question("convnext", "", "ort-cpu", "fp32", "8", "random", 0).cell
+    cell = question("convnext", "", None, "ort-cpu", "fp32", "8", "random", 0).cell
     assert (cell.backbone, cell.protocol, cell.batch) == ("convnext_tiny.fb_in1k", Protocol.PUBLISHED, 8)
     notes = capsys.readouterr().err.splitlines()
     assert notes[0] == "convnext is convnext_tiny.fb_in1k"
     assert notes[1].startswith("no --task: the backbone as it is published")
-    tuned = question("test_resnet", "digits", "ort-cpu", "int8", "dynamic", "random", 3).cell
+    tuned = question("test_resnet", "digits", None, "ort-cpu", "int8", "dynamic", "random", 3).cell
     assert (tuned.protocol, tuned.precision, tuned.seed) == (Protocol.FINETUNE, Precision.INT8, 3)
     assert not capsys.readouterr().err
 
@@ -66,7 +66,7 @@ def test_local_weights_are_named_by_their_content(tmp_path: Path) -> None:
     cells = []
     for content in (b"one", b"two", b"one"):
         path.write_bytes(content)
-        asked = question("test_resnet", "digits", "ort-cpu", "fp32", "dynamic", str(path), 0)
+        asked = question("test_resnet", "digits", None, "ort-cpu", "fp32", "dynamic", str(path), 0)
         assert asked.weights_path == path
         cells.append(asked.cell)
     assert cells[0] == cells[2]

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 KEYS = {
     "backbones": {*("name", "alias", "family", "params_m", "px", "pretraining", "data", "data_m", "licence")},
-    "tasks": {"name", "kind", "metric", "classes", "train", "validation", "test", "licence"},
+    "tasks": {"name", "kind", "metric", "classes", "train", "validation", "test", "licence", "here"},
+    "questions": {"name", "kind", "of", "metric", "here"},
     "runtimes": {"name", "opens", "precisions", "here", "note"},
     "precisions": {"name", "meaning", "runtimes"},
     "protocols": {"name", "meaning"},
