@@ -400,9 +400,14 @@ def _made(name: str, plan: Plan, question: Question, verb: str, output: Path | N
 def _bundled(name: str, plan: Plan, question: Question, output: Path | None, *, json: bool) -> None:
     """Make a bundle of a cell's fp32 file, and print where it is."""
     from bobrt.data import bundle as bundles
-    from bobrt.tasks import cards
+    from bobrt.tasks import cards, scores
 
     cell = question.cell
+    if not scores.by_logits(cards.named(cell.task), cell.protocol):
+        raise UsageError(
+            f"a bundle carries what answers alone: {cell.task} by {cell.protocol} needs other images as well",
+            f"bobrt export {name} --task {cell.task} --protocol {cell.protocol}",
+        )
     folder = output or Path(f"{cell.backbone.replace('/', '-')}-{cell.task}-bundle")
     bundles.require_room(folder)  # before anything is trained for it
     model = _file(name, plan, question, "export")

@@ -321,6 +321,19 @@ def test_a_full_disk_leaves_no_half_bundle(tiny_run: tuple[Workspace, Ran], tmp_
     assert bundles.read(folder).images["evaluation.npz"] == 450
 
 
+@pytest.mark.parametrize("asked", [("digits", "knn"), ("cub200", "published")])
+def test_what_is_answered_with_other_images_is_no_bundle(
+    here: Callable[..., Ran], tmp_path: Path, asked: tuple[str, str]
+) -> None:
+    """Neighbours and retrieval need a bank beside the model; nothing is trained or written."""
+    command = ("export", "test_resnet", "--weights", "random", "--bundle", "--task", asked[0])
+    ran = here(*command, "--protocol", asked[1], "-o", tmp_path / "mine", "--json")
+    assert ran.code == 2
+    error = json.loads(ran.out)["error"]
+    assert f"{asked[0]} by {asked[1]} needs other images as well" in error["message"]
+    assert not (tmp_path / "mine").exists()
+
+
 def test_a_bundle_needs_a_task(here: Callable[..., Ran]) -> None:
     """A backbone as published answers nothing that could be scored."""
     ran = here("export", "convnext", "--bundle")
