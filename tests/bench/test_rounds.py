@@ -9,6 +9,7 @@ import signal
 from itertools import accumulate, groupby, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 from support import TINY, Ran, Workspace, write_plan
@@ -17,6 +18,7 @@ from bench import campaign, store
 from bench import plan as plans
 from bench import rounds as rounds_of
 from bench.measure import Timed
+from bench.reference import Level, drift_of
 from bench.verdict import rank
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ def test_what_one_round_says_against_a_row_stays(make_result: Callable[..., Resu
     for number, steady in enumerate([False, True, True], start=1):
         earlier = store.read_samples(path, result) if number > 1 else {}
         timed = {"latency-1": Timed(times, 0.1, steady=steady)}
-        result = rounds_of.add(path, result, earlier, timed, [1.0] * number)
+        result = rounds_of.add(path, result, earlier, timed, Level("reference", 1.0))
         said.append(result.caveats)
     assert said == [["busy-machine", "few-rounds", "never-steady"]] * 2 + [["busy-machine", "never-steady"]]
     assert store.read(path) == result.sealed()
@@ -88,7 +90,8 @@ def test_an_unstable_row_is_not_ranked(make_result: Callable[..., Result], tmp_p
     levels = np.array([1e6, 1e6, 1.2e6])
     earlier = {"latency-1": [(levels[i] + noise[i]).astype(np.int64) for i in (0, 1)]}
     timed = {"latency-1": Timed((levels[2] + noise[2]).astype(np.int64), 0.1)}
-    result = rounds_of.add(tmp_path / "r.json", result, earlier, timed, [1.0, 1.0, 1.0])
+    result = msgspec.structs.replace(result, drift=drift_of("reference", [1.0, 1.0]))
+    result = rounds_of.add(tmp_path / "r.json", result, earlier, timed, Level("reference", 1.0))
     assert result.caveats == ["unstable"]
     rankings, (left_out,) = rank([result])
     assert rankings == []
