@@ -42,7 +42,7 @@ def parity(engine: Engine, order: CellOrder) -> Parity:
     )
 
 
-def accuracy(engine: Engine, order: CellOrder) -> tuple[Accuracy, Evaluation]:
+def accuracy(engine: Engine, order: CellOrder) -> tuple[Accuracy, Evaluation | None]:
     """Ask the file the whole test split, or its first `limit` images, resized while it answers.
 
     Raises:
@@ -64,10 +64,11 @@ def accuracy(engine: Engine, order: CellOrder) -> tuple[Accuracy, Evaluation]:
         value=score.value,
         higher_is_better=card.higher_is_better,
         n=score.n,
-        ci95=score.ci95 or (score.value, score.value),
+        ci95=score.ci95,
         reference=reference,
         drop=None if reference is None else reference - score.value,
         extra={**score.extra, **told},
     )
-    rate = engine.images_per_s or 0.0
-    return found, Evaluation(batch=engine.passes.batch, images_per_s=rate)
+    rate = engine.images_per_s
+    asked = None if rate is None else Evaluation(batch=engine.passes.batch, images_per_s=rate)
+    return found, asked

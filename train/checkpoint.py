@@ -117,6 +117,7 @@ def _probe(net: model.Model, options: CheckpointOptions, transform: Transform, j
     """Put the classifier that fits the frozen features best in the model."""
     if options.task is None or net.head is None:
         raise UsageError("a probe needs a task", "name one with --task; see bobrt list tasks")
+    finetune.freeze(net.backbone)
     seen = {}
     for name in ("train", "validation"):
         job.report("features", name)

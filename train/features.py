@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 BATCH = 64
 
 
-def of(net: Model, split: Split, transform: Transform) -> NDArray[np.float32]:
-    """Return `features [n, width]` of every image, without augmentation."""
+def of(net: Model, split: Split, transform: Transform, output: str = "features") -> NDArray[np.float32]:
+    """Return `features [n, width]` of every image, or another output, without augmentation; in float32."""
+    row = net.outputs.index(output)
     device = next(net.parameters()).device
     net.eval()  # a batch norm in training mode would learn the mean of what it is shown
 
@@ -35,5 +36,5 @@ def of(net: Model, split: Split, transform: Transform) -> NDArray[np.float32]:
     workers = feed.spare(torch.get_num_threads())
     ready = feed.batches(range(len(split.ids)), prepare, transform.size, BATCH, workers)
     with closing(ready), torch.inference_mode(), exact():
-        parts = [net(torch.from_numpy(images).to(device))[0].cpu().numpy() for images in ready]
+        parts = [net(torch.from_numpy(images).to(device))[row].cpu().numpy() for images in ready]
     return np.concatenate(parts)

@@ -23,21 +23,17 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from bobrt import data
-from bobrt.data import feed
-from bobrt.data.resize import resize
 from bobrt.errors import BobrtError, MachineError, UsageError
 from bobrt.spec import Kind
 from bobrt.tasks import task_of
-from train import augment
-from train.place import exact, here
+from train import augment, features
+from train.place import here
 from train.seeding import seed_everything
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
     from PIL import Image
     from timm.scheduler.scheduler import Scheduler
     from torch import Tensor
@@ -50,8 +46,6 @@ if TYPE_CHECKING:
     Loss = Callable[[Tensor, Tensor], Tensor]
 
 RESUME = "resume.pt"
-BATCH = 64
-"""Images at a time where nothing is learned."""
 
 
 def run(  # noqa: PLR0913, PLR0917 - what a training is made of
@@ -118,19 +112,10 @@ def run(  # noqa: PLR0913, PLR0917 - what a training is made of
 
 def validate(net: Model, card: TaskCard, transform: Transform) -> float:
     """Return the task's metric of `net` over the validation split, as a fraction; in float32."""
-    net.eval()
     task = task_of(card)
     content = data.load(card, "validation")
-
-    def prepare(rows: Sequence[int]) -> NDArray[np.uint8]:
-        return resize([content.images[row] for row in rows], transform)
-
-    device = next(net.parameters()).device
-    workers = feed.spare(torch.get_num_threads())
-    ready = feed.batches(range(len(content.ids)), prepare, transform.size, BATCH, workers)
-    with closing(ready), exact(), torch.inference_mode():
-        logits = torch.cat([net(torch.from_numpy(images).to(device))[1].cpu() for images in ready])
-    return task.score(task.decode({"logits": logits.numpy()}), content).value
+    logits = features.of(net, content, transform, "logits")
+    return task.score(task.decode({"logits": logits}), content).value
 
 
 def freeze(net: nn.Module) -> None:

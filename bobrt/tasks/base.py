@@ -19,7 +19,7 @@ class Score(NamedTuple):
 
     value: float
     n: int
-    ci95: tuple[float, float] | None
+    ci95: tuple[float, float]
     extra: dict[str, float] = {}
     """Other figures of the same answers, by name."""
 
