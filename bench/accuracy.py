@@ -32,7 +32,7 @@ def parity(engine: Engine, order: CellOrder) -> Parity:
         raise BobrtError(f"the engine answers NaN or infinity on {name} images", "choose another precision")
     alike = None
     if scores.by_logits(engine.card, order.cell.protocol):
-        alike = task_of(engine.card).agreement(got, want)
+        alike = task_of(engine.card, order.card.transform).agreement(got, want)
     return Parity(
         max_abs=max(gap.max_abs for gap in gaps),
         mean_abs=max(gap.mean_abs for gap in gaps),
@@ -51,13 +51,13 @@ def accuracy(engine: Engine, order: CellOrder) -> tuple[Accuracy, Evaluation | N
     """
     card, protocol = engine.card, order.cell.protocol
     try:
-        score = scores.score(card, protocol, engine, order.bundle)
+        score = scores.score(card, protocol, order.card.transform, engine, order.bundle)
     except KeyError as error:
         has = ", ".join(engine(scores.splits_of(card, protocol)[0]))
         raise BobrtError(f"{order.file} answers {has}; task {card.name} is read from {error}") from None
     reference = None
     if order.reference:
-        reference = scores.score(card, protocol, Reference(order), order.bundle).value
+        reference = scores.score(card, protocol, order.card.transform, Reference(order), order.bundle).value
     told = {} if order.validation is None else {"validation": order.validation}
     found = Accuracy(
         metric=card.metric,

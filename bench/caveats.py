@@ -61,6 +61,10 @@ CAVEATS = {
         "within a round it became more than 10 % slower: heat, a filling cache or a leak",
         "raise min_s in the plan's [timing] to see where it settles",
     ),
+    "search-edge": Caveat(
+        "what was searched for this checkpoint ended at the first or last value of its list",
+        "widen that list in the plan's [search]; a probe's strengths are fixed, from 3e-4 to 100",
+    ),
     "no-reference": Caveat(
         "nothing to compare with: the checkpoint this file came from is not known here",
         "bench the backbone by name, so that bobrt makes the file from its checkpoint",

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from bench.orders import CellOrder
     from bobrt.data import Split
     from bobrt.result import Artifact
-    from bobrt.spec import TaskCard
+    from bobrt.spec import FileCard, Input, TaskCard
     from bobrt.tasks import Task
     from engines.runner import Runner
 
@@ -71,8 +71,10 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
     _require_same(order.file, artifact.sha256)
     runtime = RUNTIMES.get(order.cell.runtime)
     card = order.task
-    task = task_of(card) if card and scores.by_logits(card, order.cell.protocol) else None
+    answers = card is not None and scores.by_logits(card, order.cell.protocol)
+    task = task_of(card, order.card.transform) if card and answers else None
     caveats: set[str] = {"limited"} if order.limit else set()
+    caveats |= {"search-edge"} if order.search and order.search.at_edge else set()
     shutil.rmtree(Path(order.record).with_suffix(store.LOADGEN), ignore_errors=True)  # an earlier record's
     images = _pool(order)
     report("opening", "")
@@ -127,6 +129,8 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         energy=energy,
         watch=watch.record(),
         cold_start=ColdStart(open_ms=[first.open_ms], first_ms=[first.first_ms]),
+        input=_input(order.card),
+        search=order.search,
         gauntlet=asked,
         notes=[*notes, *(_told(engine, order) if engine else [])],
     )
@@ -191,6 +195,13 @@ def _engine(runner: Runner, card: TaskCard, order: CellOrder) -> Engine:
 def _told(engine: Engine, order: CellOrder) -> list[str]:
     """Return what is to be said of a cell's images, and of what could not be kept."""
     return [*([] if order.bundle else data.notes(engine.card)), *dict.fromkeys(engine.passes.notes)]
+
+
+def _input(card: FileCard) -> Input | None:
+    """Return how images are prepared for a file: its own size and crop, its checkpoint's normalisation."""
+    if card.backbone.input is None:
+        return None
+    return msgspec.structs.replace(card.backbone.input, **msgspec.structs.asdict(card.transform))
 
 
 def _images(order: CellOrder) -> Split:

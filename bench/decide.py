@@ -21,7 +21,7 @@ from bobrt.catalogue import backbone
 from bobrt.data import bundle as bundles
 from bobrt.errors import AbsentDataError, BobrtError, UnsupportedError, UsageError
 from bobrt.result import Artifact as ArtifactRecord
-from bobrt.result import Result
+from bobrt.result import Result, Searched
 from bobrt.spec import Backbone, FileCard, Kind, Placement, Precision, Scenario, State, WeightsFile
 from bobrt.speed import Timing
 from bobrt.system import cores, this_system
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from bench.plan import Plan
     from bobrt.artifacts import Artifact, Target
-    from bobrt.spec import Cell, TaskCard
+    from bobrt.spec import Cell, Json, TaskCard
 
 Action = Literal["done", "run", "skipped", "unsupported"]
 
@@ -116,7 +116,8 @@ class Desk:
             raise BobrtError(f"the file of {question.cell} is gone", "run the same command again")
         reference = None if question.file else self.shop.find(self._reference(question))
         checkpoint = None if question.file else self.shop.find(self._checkpoint(question))
-        validation = checkpoint.manifest.detail.get("validation") if checkpoint else None
+        trained = checkpoint.manifest.detail if checkpoint else {}
+        validation = trained.get("validation")
         answers, bundle = (reference.path if reference else None), _bundle(question)
         attack = self._attack(question)
         made = self.shop.find(attack) if attack else None
@@ -129,6 +130,7 @@ class Desk:
             file=str(artifact.path),
             reference=str(answers) if answers else None,
             validation=validation if isinstance(validation, float) else None,
+            search=_searched(trained),
             timing=self.timing,
             limit=self.limit,
             threads=self.threads,
@@ -191,8 +193,10 @@ class Desk:
             return None
         victim = question
         if self.plan.surrogate:
-            cell = msgspec.structs.replace(question.cell, backbone=backbone(self.plan.surrogate).name)
-            victim = Question(cell, question.weights_path)
+            # A local file is of the engine's own architecture; another begins from what is published of it.
+            begin = "random" if question.cell.weights == "random" else "pretrained"
+            name = backbone(self.plan.surrogate).name
+            victim = Question(msgspec.structs.replace(question.cell, backbone=name, weights=begin))
         return attack_target(self._checkpoint(victim), asked[0].options)
 
     def missing(self, decisions: list[Decision]) -> dict[str, str]:
@@ -314,7 +318,7 @@ class Desk:
 
     def _checkpoint(self, question: Question) -> Target:
         recipe = self.plan.recipe(question.cell.protocol, question.cell.backbone)
-        return checkpoint_target(question.cell, recipe, question.weights_path)
+        return checkpoint_target(question.cell, recipe, question.weights_path, self.plan.search)
 
     def _target(self, question: Question) -> Target:
         return artifact_target(question.cell, self._checkpoint(question), self.plan.max_drop)
@@ -331,6 +335,14 @@ def _timing(plan: Plan) -> Timing:
     if {*asked} <= {Scenario.LATENCY, Scenario.THROUGHPUT}:
         timing["scenario_s"] = None
     return msgspec.convert(timing, type=Timing)
+
+
+def _searched(trained: dict[str, Json]) -> Searched | None:
+    """Return what was tried before a checkpoint was chosen, as its manifest tells."""
+    if "search" not in trained:
+        return None
+    told = {"chosen": trained["chosen"], "at_edge": trained["at_edge"]}
+    return msgspec.convert({"trials": len(trained["search"]), **told}, type=Searched)
 
 
 def _bundle(question: Question) -> bundles.Bundle | None:

@@ -35,18 +35,17 @@ def tables(results: list[Result]) -> list[tuple[str, Table]]:
 def _table(group: list[Result]) -> Table:
     asked = {answer.question: answer for result in group for answer in result.gauntlet}
     names = {name: _titled(answer) for name, answer in asked.items()}
-    header = ["backbone", "runtime", "precision", "accuracy %", *names.values()]
+    seeds = len({result.cell.seed for result in group}) > 1
+    header = ["backbone", "runtime", "precision", *(["seed"] if seeds else []), "accuracy %", *names.values()]
     base = {_checkpoint(result): result for result in group if result.cell.precision is Precision.FP32}
     order = list(Precision)
     rows = []
-    for result in sorted(
-        group, key=lambda r: (r.cell.backbone, r.cell.runtime, order.index(r.cell.precision))
-    ):
+    for result in sorted(group, key=lambda r: (*_checkpoint(r), order.index(r.cell.precision))):
         found = {answer.question: answer for answer in result.gauntlet}
         beside = base.get(_checkpoint(result))
         others = {a.question: a for a in beside.gauntlet} if beside and beside is not result else {}
         cell = result.cell
-        row = [cell.backbone, cell.runtime, str(cell.precision)]
+        row = [cell.backbone, cell.runtime, str(cell.precision), *([str(cell.seed)] if seeds else [])]
         row.append(f"{100 * result.accuracy.value:.1f}" if result.accuracy else "")
         rows.append([*row, *(_said(found.get(name), others.get(name)) for name in names)])
     return Table(header, rows, tuple(range(3, len(header))))

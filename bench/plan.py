@@ -13,7 +13,7 @@ from msgspec import Meta
 from bobrt.catalogue import backbone
 from bobrt.errors import UsageError, unknown
 from bobrt.paths import sha256_of
-from bobrt.spec import Cell, Frozen, Kind, Precision, Protocol, Recipe, Scenario
+from bobrt.spec import Cell, Frozen, Kind, Precision, Protocol, Recipe, Scenario, Search
 from bobrt.strict import line_of, read_text, read_toml
 from bobrt.tasks import cards
 from engines.runtimes import RUNTIMES
@@ -21,11 +21,12 @@ from engines.stages import TRAINED
 from train.recipes import RECIPES, recipe_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from bobrt.artifacts import Artifact
 
 REFERENCE_RUNTIME = "torch"
+MANY = 2
 
 Names = Annotated[tuple[str, ...], Meta(min_length=1)]
 Points = Annotated[float, Meta(ge=0, le=100)]
@@ -95,6 +96,8 @@ class Plan(Frozen, frozen=True, kw_only=True):
     finetune: Recipe | None = None
     lowshot: Recipe | None = None
     """How `lowshot` fine-tunes; null for the recipe above."""
+    search: Search | None = None
+    """Values the recipe is tried with for every checkpoint, selected on validation; null for none."""
     timing: Windows = Windows()
     limits: Limits = Limits()
 
@@ -179,6 +182,7 @@ def load(  # noqa: PLR0913 - the flags that replace a key
     plan = _timed_as(plan, repeat, min_time, scenarios)
     if max_drop is not None:
         plan = msgspec.structs.replace(plan, max_drop=max_drop)
+    _check_search(plan, where)
     if any(plan.recipe(protocol) is None for _, protocol in adapted(plan) if protocol in TRAINED):
         raise UsageError(
             f"plan {path} fine-tunes and has no [finetune] table", "copy that of bobrt list plans"
@@ -266,6 +270,24 @@ def _scenario(word: str) -> Scenario:
     if word not in words:
         raise unknown("scenario", word, words)
     return Scenario(word)
+
+
+def _check_search(plan: Plan, where: Callable[[str], str]) -> None:
+    """Raise if a search has nothing to choose from, or if a plan's own recipe sets what is to be searched.
+
+    One layer decay favours the architectures it was found on; the study set it for all of them.
+    """
+    if plan.search is not None and len(plan.search.trials()) < MANY:
+        raise UsageError(
+            f"{where('search')}: {len(plan.search.trials())} trial is no search",
+            "give a key several values: lr = [1e-3, 3e-3]",
+        )
+    for recipe in filter(None, (plan.finetune, plan.lowshot)):
+        if recipe.layer_decay is not None:
+            raise UsageError(
+                f"{where('layer_decay')}: what suits one architecture would be set for all",
+                f"let it be searched: [search] layer_decay = [{recipe.layer_decay:g}, 1.0]",
+            )
 
 
 def _check_name(key: str, value: str, where: str) -> None:

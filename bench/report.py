@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from bench import gauntlet_report, scenario_report, verdict
+from bench import (
+    card_report,
+    gauntlet_report,
+    scenario_report,
+    seeds_report,
+    standing_report,
+    systems_report,
+    verdict,
+)
 from bench.caveats import CAVEATS
+from bench.store import read_boards
 from bench.verdict import LeftOut, Ranking, Row, no_sentence, rank, sentence
 from bobrt import console
 from bobrt.console import Table
 from bobrt.paths import write_atomic
 from bobrt.result import Report, to_json
-from bobrt.spec import State
+from bobrt.spec import Json, State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from bench.board import Board
+    from bench.store import Boards
     from bobrt.result import Artifact, Result
     from bobrt.speed import Latency, Server
 
@@ -25,22 +37,44 @@ MB = 1e6
 RANKED = ["rank", "front", "backbone", "runtime", "precision", "accuracy %", "accuracy 95 %", "drop"]
 RANKED += ["p50 ms", "p50 bar", "p90 ms", "p99 ms", "images/s", "file MB", "peak MB", "caveats"]
 SPARE = ["p99 ms", "peak MB", "p90 ms", "file MB", "p50 bar", "images/s", "accuracy 95 %", "front"]
+AFTER = RANKED.index("precision") + 1
+APART = ("batch", "weights", "seed")
 SERVED = "queries/s"
 """A column of its own where the scenario `server` was asked."""
 LEFT_OUT = ["backbone", "runtime", "precision", "state", "file MB", "build s", "reason"]
 
 
-def as_table(results: list[Result]) -> None:
-    """Print the rankings, what is left out of them, and the answer in one sentence."""
+class Show(Protocol):
+    """What shows results: on stdout, in one format."""
+
+    def __call__(self, results: list[Result], beside: Boards | None = None) -> None:
+        """Show them, and the boards beside them."""
+        ...
+
+
+class _Standings(Report, frozen=True, kw_only=True):
+    standings: list[dict[str, Json]]
+
+
+def as_table(results: list[Result], beside: Boards | None = None) -> None:
+    """Print the rankings, the standings, what is left out of them, and the answer in one sentence."""
     rankings, left_out = rank(results)
     for ranking in rankings:
         console.data(_title(ranking))
         console.table(ranked_table(ranking))
         console.data("")
-    for title, table in gauntlet_report.tables(results):
+    more = (seeds_report, systems_report, gauntlet_report)
+    for title, table in (entry for kind in more for entry in kind.tables(results)):
         console.data(title)
         console.table(table)
         console.data("")
+    for board in _boards(results, beside):
+        for title, table in standing_report.tables(board, results):
+            console.data(title)
+            console.table(table)
+            console.data("")
+        for line in [*standing_report.notes(board), ""]:
+            console.data(line)
     for line in gauntlet_report.reasons(results):
         console.data(f"Not asked: {line}")
     if left_out:
@@ -57,23 +91,43 @@ def _answers(rankings: list[Ranking], left_out: list[LeftOut]) -> list[str]:
     return found or [line for line in [no_sentence(left_out)] if line]
 
 
-def as_json(results: list[Result]) -> None:
-    """Print every record, strict and versioned."""
-    console.data(to_json(Report(results=results)).decode().rstrip("\n"))
+def _boards(results: list[Result], beside: Boards | None) -> list[Board]:
+    """Return the boards published beside the results, and those of the results."""
+    return [
+        *(beside.published if beside else []),
+        *standing_report.boards(results, beside and beside.against),
+    ]
 
 
-def as_markdown(results: list[Result]) -> str:
+def as_json(results: list[Result], beside: Boards | None = None) -> None:
+    """Print every record, strict and versioned; and the standings, where there are any."""
+    report = Report(results=results)
+    if boards := _boards(results, beside):
+        report = _Standings(results=results, standings=[standing_report.as_dict(board) for board in boards])
+    console.data(to_json(report).decode().rstrip("\n"))
+
+
+def as_markdown(results: list[Result], beside: Boards | None = None) -> str:
     """Return the report as Markdown: the answer, the tables, the caveats and how it was measured."""
     rankings, left_out = rank(results)
     parts = ["# bobrt report", *_answers(rankings, left_out)]
     for ranking in rankings:
         parts += [f"## {_title(ranking)}", markdown_table(ranked_table(ranking)), _footnote(ranking)]
+    seeds = seeds_report.tables(results)
+    for title, table in seeds:
+        parts += [f"## {title}", markdown_table(table)]
+    parts += [seeds_report.LEGEND] if seeds else []
+    systems = systems_report.tables(results)
+    for title, table in systems:
+        parts += [f"## {title}", markdown_table(table)]
+    parts += [systems_report.LEGEND] if systems else []
     for title, table in scenario_report.tables(results):
         parts += [f"## {title}", markdown_table(table)]
     asked = gauntlet_report.tables(results)
     for title, table in asked:
         parts += [f"## {title}", markdown_table(table)]
     parts += [gauntlet_report.LEGEND] if asked else []
+    parts += _standings(results, _boards(results, beside))
     if reasons := gauntlet_report.reasons(results):
         parts += ["## Not asked", "\n".join(f"- {line}" for line in reasons)]
     if left_out:
@@ -86,28 +140,60 @@ def as_markdown(results: list[Result]) -> str:
                 f"- **{n}**: {CAVEATS[n].text}. Remedy: {CAVEATS[n].remedy}." for n in named if n in CAVEATS
             )
         )
+    return "\n\n".join([*parts, *_machines(results)]) + "\n"
+
+
+def _standings(results: list[Result], boards: list[Board]) -> list[str]:
+    """Return the standings as parts of a page, and how to read them."""
+    parts = []
+    for board in boards:
+        for title, table in standing_report.tables(board, results):
+            parts += [f"## {title}", markdown_table(table)]
+        parts.append("\n".join(f"- {line}" for line in standing_report.notes(board)))
+    return [*parts, standing_report.LEGEND] if boards else []
+
+
+def _machines(results: list[Result]) -> list[str]:
+    """Return what the results were measured on and with, as parts of a page."""
     systems = {result.system.id: result.system for result in results}
-    parts.append("## Machines")
+    lines = []
     for system in systems.values():
         tools = ("bobrt", "torch", "timm", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "modelopt")
         versions = ", ".join(f"{tool} {value}" for tool in tools if (value := getattr(system, tool)))
         gpu = f", {system.gpu} (driver {system.driver})" if system.gpu else ", no GPU"
-        parts.append(
+        lines.append(
             f"- `{system.id}`: {system.cpu}, {system.cores} cores{gpu}; {system.os}, "
             f"Python {system.python}; {versions}"
         )
-    return "\n\n".join(parts) + "\n"
+    return ["## Machines", *lines] if lines else []
+
+
+def as_card(results: list[Result], beside: Boards | None = None) -> str:
+    """Return a model card for the hub: its metadata, then the report as Markdown.
+
+    Raises:
+        NothingMatchedError: No row may be ranked.
+        MachineError: huggingface_hub is not installed.
+
+    """
+    return card_report.front_matter(results) + "\n" + as_markdown(results, beside)
 
 
 def write_markdown(results: list[Result], path: Path) -> None:
-    """Write the Markdown report."""
-    write_atomic(path, as_markdown(results).encode())
+    """Write the Markdown report of the folder it is to stand in."""
+    write_atomic(path, as_markdown(results, read_boards(path.parent)).encode())
 
 
-FORMATS = {
+def _as_text(page: Callable[[list[Result], Boards | None], str]) -> Show:
+    """Return what prints a page."""
+    return lambda results, beside=None: console.data(page(results, beside).rstrip("\n"))
+
+
+FORMATS: dict[str, Show] = {
     "table": as_table,
-    "markdown": lambda results: console.data(as_markdown(results).rstrip("\n")),
+    "markdown": _as_text(as_markdown),
     "json": as_json,
+    "card": _as_text(as_card),
 }
 
 
@@ -115,9 +201,18 @@ def ranked_table(ranking: Ranking) -> Table:
     """Return one ranking as text."""
     rows = [_ranked(row) for row in ranking.rows]
     header, right = list(RANKED), [0, *range(5, 15)]
+    # Columns of their own where rows differ in them.
+    apart = {name: [str(getattr(row.result.cell, name)) for row in ranking.rows] for name in APART}
+    apart["px"] = [str(row.result.input.size) if row.result.input else "" for row in ranking.rows]
+    for name, told in apart.items():
+        if len({*told}) > 1:
+            header.insert(AFTER, name)
+            right = [i + (i >= AFTER) for i in right]
+            for line, value in zip(rows, told, strict=True):
+                line.insert(AFTER, value)
     if any(row.result.server for row in ranking.rows):
         header.insert(-1, SERVED)
-        right.append(len(RANKED) - 1)
+        right.append(len(header) - 2)
         for line, row in zip(rows, ranking.rows, strict=True):
             line.insert(-1, _rate(row.result.server))
     return Table(header, rows, tuple(right), [header.index(name) for name in SPARE])

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import gc
+import os
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
 
+from bench.board import Reference
+from bench.score_files import SCORES, from_scores, reference
 from bobrt.errors import UsageError
 from bobrt.paths import sha256_of, write_atomic
-from bobrt.result import SCHEMA, Result, Samples, to_json
-from bobrt.spec import Precision, Record, seal_of
+from bobrt.result import SCHEMA, CellRecord, Result, Samples, to_json
+from bobrt.spec import Precision, Record, is_sealed
 from bobrt.strict import parse_json, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from bench.board import Board
     from bobrt.spec import Cell
 
 SAMPLES = ".samples.json"
@@ -34,6 +40,15 @@ class Loaded(NamedTuple):
     """One line for each file that could not be used."""
 
 
+class Boards(NamedTuple):
+    """The published tables a folder holds, and what its own results are measured against."""
+
+    published: list[Board]
+    against: Reference
+    problems: list[str]
+    """One line for each file that could not be read."""
+
+
 class _Times(Record, frozen=True, kw_only=True):
     schema: int = SCHEMA
     unit: str
@@ -47,7 +62,10 @@ class _Version(Record, frozen=True, kw_only=True):
     schema: int
 
 
-def path_of(root: Path, system_id: str, cell: Cell, limit: int | None) -> Path:
+_DECODER = msgspec.json.Decoder(Result)
+
+
+def path_of(root: Path, system_id: str, cell: Cell | CellRecord, limit: int | None) -> Path:
     """Return where a cell's record lives; a limited run never takes the place of a full one."""
     name = cell.key if limit is None else f"{cell.key}-limit{limit}"
     return root / system_id / _folder(cell.task or "no-task") / _folder(cell.backbone) / f"{name}.json"
@@ -89,6 +107,8 @@ def read_samples(path: Path, result: Result) -> dict[str, list[NDArray[np.int64]
     if result.samples is None:
         return {}
     file = path.with_name(result.samples.file)
+    if file.is_file():
+        _require_samples(path, result)
     content = parse_json(read_text(file, "samples"), _Times, f"samples {file}")
     found = {}
     for name, times in content.times.items():
@@ -106,30 +126,108 @@ def drop_old_samples(path: Path, result: Result) -> None:
 
 def read(path: Path) -> Result:
     """Return one record; raise `UsageError` that names the file if it is damaged, edited or too new."""
-    text, name = read_text(path, "result"), f"result {path}"
-    schema = parse_json(text, _Version, name).schema
-    if schema != SCHEMA:
-        raise UsageError(f"{name} has schema {schema}; this bobrt reads {SCHEMA}", "install a newer bobrt")
-    result = parse_json(text, Result, name)
-    if result.seal != seal_of(text):
-        raise UsageError(f"{name} was edited: it is not what its seal was put on", "bench the cell again")
+    result = _record(path)
     samples = path.with_name(result.samples.file) if result.samples else None
-    if result.samples and samples and samples.is_file() and sha256_of(samples) != result.samples.sha256:
-        raise UsageError(f"{name} was edited: not its samples, {samples.name}", "bench the cell again")
+    if samples and samples.is_file():
+        _require_samples(path, result)
     return result
 
 
-def read_all(root: Path) -> Loaded:
-    """Return every record under `root`; those that cannot be read are named, the rest is used."""
-    results, problems = [], []
-    for path in sorted(root.rglob("*.json")) if root.is_dir() else []:
-        if path.name.endswith(SAMPLES) or path.name.startswith(".") or path.parent.parent.suffix == LOADGEN:
-            continue
+def read_all(*roots: Path) -> Loaded:
+    """Return every record under some folders; those that cannot be read are named, the rest is used.
+
+    Of two records of one cell and machine the later one is used, and the other named. Raw times are not
+    looked at: `read_samples` does, for whoever needs them.
+    """
+    found: dict[tuple[str, str, int | None], tuple[str, Result]] = {}
+    problems = []
+    with _uncollected():
+        for path in (path for root in roots for path in _files(root)):
+            try:
+                result = _record(path)
+            except UsageError as error:
+                problems.append(error.message)
+                continue
+            key = result.system.id, result.cell.key, result.limit
+            there = found.setdefault(key, (path, result))
+            if there[1] is not result:
+                early, late = sorted((there, (path, result)), key=lambda one: one[1].started)
+                found[key] = late
+                if late[1].seal != early[1].seal:
+                    problems.append(f"{early[0]} is an earlier record of the cell in {late[0]}")
+        results = sorted((result for _, result in found.values()), key=_order)
+    return Loaded(results, problems)
+
+
+def _files(root: Path) -> Iterator[str]:
+    """Yield the paths of the records under a folder, in order."""
+    for at, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.endswith(LOADGEN))
+        for name in sorted([*files, *folders]):  # a folder with a record's name is one that cannot be read
+            if name.endswith(".json") and not name.endswith(SAMPLES) and not name.startswith("."):
+                yield f"{at}/{name}"
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector from walking over every record so far, again and again, now and later.
+
+    Records hold no cycles: nothing of them could be left for it.
+    """
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if on:
+            gc.enable()
+
+
+def _record(path: Path | str) -> Result:
+    """Return one record, whatever became of its raw times."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - a hundred thousand `Path`s take a second
+            content = file.read()
+        result = _DECODER.decode(content)
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError):
+        result = None
+    name = f"result {path}"
+    if result is None or result.schema != SCHEMA:
+        text = read_text(Path(path), "result")
+        schema = parse_json(text, _Version, name).schema
+        if schema != SCHEMA:
+            raise UsageError(
+                f"{name} has schema {schema}; this bobrt reads {SCHEMA}", "install a newer bobrt"
+            )
+        content, result = text.encode(), parse_json(text, Result, name)  # says what is wrong with it
+    if not is_sealed(content, result.seal):
+        raise UsageError(f"{name} was edited: it is not what its seal was put on", "bench the cell again")
+    return result
+
+
+def _require_samples(path: Path, result: Result) -> None:
+    """Raise `UsageError` if the raw times beside a record are not those it was written with."""
+    if result.samples and sha256_of(samples := path.with_name(result.samples.file)) != result.samples.sha256:
+        raise UsageError(f"result {path} was edited: not its samples, {samples.name}", "bench the cell again")
+
+
+def read_boards(*roots: Path) -> Boards:
+    """Return every published table of scores under some folders, and the first one's pool.
+
+    What cannot be read is named.
+    """
+    boards, problems, against = [], [], Reference()
+    try:
+        against = reference(roots[0])
+    except UsageError as error:
+        problems.append(error.message)
+    for path in (path for root in roots if root.is_dir() for path in sorted(root.rglob(SCORES))):
         try:
-            results.append(read(path))
+            boards.append(from_scores(path))
         except UsageError as error:
             problems.append(error.message)
-    return Loaded(sorted(results, key=_order), problems)
+    return Boards(boards, against, problems)
 
 
 def _order(result: Result) -> tuple[str, str, str, str, int, str]:

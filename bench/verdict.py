@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from bench.caveats import CAVEATS
+from bench.pareto import front
 from bobrt.spec import State
 
 if TYPE_CHECKING:
@@ -54,7 +57,7 @@ def rank(results: list[Result]) -> tuple[list[Ranking], list[LeftOut]]:
         else:
             key = (result.system.id, result.cell.task, str(result.cell.protocol))
             groups.setdefault(key, []).append(result)
-    return [Ranking(*key, _rows(group)) for key, group in sorted(groups.items())], left_out
+    return [Ranking(*key, rows(group)) for key, group in sorted(groups.items())], left_out
 
 
 def why_unranked(result: Result) -> str:
@@ -119,42 +122,31 @@ def no_sentence(left_out: list[LeftOut]) -> str:
     return f"No engine is ranked: {unstable} were timed and are unstable; {CAVEATS['unstable'].remedy}."
 
 
-def _rows(group: list[Result]) -> list[Row]:
+def rows(group: list[Result]) -> list[Row]:
+    """Return results that may be ranked, by rank, those of one rank by latency."""
     measured = [
         (result, result.accuracy, next(row for row in result.latency if row.batch == 1))
         for result in group
         if result.accuracy is not None
     ]
-    rows = [
-        Row(
-            rank=1 + sum(_above(other, accuracy) for _, other, _ in measured),
-            front=not any(_dominates(a, b, accuracy, latency) for _, a, b in measured),
-            result=result,
-            accuracy=accuracy,
-            latency=latency,
-        )
-        for result, accuracy, latency in measured
+    if not measured:
+        return []
+    sign = 1 if measured[0][1].higher_is_better else -1
+    accuracies = np.array([sign * accuracy.value for _, accuracy, _ in measured])
+    # Of an interval, the end that is better and the one that is worse.
+    worse, better = np.sort([[sign * end for end in accuracy.ci95] for _, accuracy, _ in measured]).T
+    above = len(measured) - np.searchsorted(np.sort(worse), better, side="right")
+    on = front(accuracies, np.array([latency.p50_ms for _, _, latency in measured]))
+    found = [
+        Row(1 + int(behind), bool(kept), *row) for row, behind, kept in zip(measured, above, on, strict=True)
     ]
-    return sorted(rows, key=lambda row: (row.rank, row.latency.p50_ms))
-
-
-def _above(other: Accuracy, this: Accuracy) -> bool:
-    """Tell whether `other`'s whole interval is better than `this` one's."""
-    if this.higher_is_better:
-        return other.ci95[0] > this.ci95[1]
-    return other.ci95[1] < this.ci95[0]
-
-
-def _dominates(a: Accuracy, a_speed: Latency, b: Accuracy, b_speed: Latency) -> bool:
-    """Tell whether row a is at least as good as row b in both, and better in one."""
-    sign = 1 if b.higher_is_better else -1
-    gain, faster = sign * (a.value - b.value), b_speed.p50_ms - a_speed.p50_ms
-    return gain >= 0 and faster >= 0 and (gain > 0 or faster > 0)
+    return sorted(found, key=lambda row: (row.rank, row.latency.p50_ms))
 
 
 def _said(row: Row) -> str:
     cell = row.result.cell
-    return f"{cell.backbone} {cell.precision} on {cell.runtime}"
+    seed = f", seed {cell.seed}," if cell.seed else ""
+    return f"{cell.backbone} {cell.precision} on {cell.runtime}{seed}"
 
 
 def _figures(row: Row) -> str:

@@ -54,6 +54,15 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class ReportFormat(StrEnum):
+    """How a report is shown."""
+
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    JSON = "json"
+    CARD = "card"
+
+
 class Listable(StrEnum):
     """What `bobrt list` can list."""
 
@@ -64,13 +73,17 @@ class Listable(StrEnum):
     PRECISIONS = "precisions"
     PROTOCOLS = "protocols"
     PLANS = "plans"
+    CACHE = "cache"
 
 
 BackboneName = Annotated[str, typer.Argument(help="A name of `bobrt list backbones`, or any timm id.")]
 PlanName = Annotated[str, typer.Option("--plan", help="A bundled plan, or the path of a TOML file.")]
 TaskName = Annotated[str | None, typer.Option("--task", help="A name of `bobrt list tasks`.")]
 DataFolder = Annotated[
-    Path | None, typer.Option("--data", help="Folder of the task's images, or of your own; remembered.")
+    str | None,
+    typer.Option(
+        "--data", help="Folder of the task's images, of your own, or hf://datasets/ORG/NAME; remembered."
+    ),
 ]
 ProtocolName = Annotated[str | None, typer.Option("--protocol", help="A name of `bobrt list protocols`.")]
 Weights = Annotated[str, typer.Option("--weights", help="pretrained, random, or the path of a checkpoint.")]
@@ -256,7 +269,7 @@ def bench(
     check_writable(settings.results.path)
     with console.Progress() as progress:
         answered = campaign.Campaign(desk, progress).run(questions)
-    report.FORMATS["json" if json else format](answered)
+    report.FORMATS["json" if json else format](answered, store.read_boards(settings.results.path))
     report.write_markdown(
         _read_results(store.read_all(settings.results.path)), settings.results.path / "report.md"
     )
@@ -268,19 +281,29 @@ def bench(
 
 @app.command()
 def report(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="Results folders; several are merged, a column per machine.")
+    ] = None,
     results: ResultsFolder = None,
-    format: Annotated[Format, typer.Option(help="How to show the results.")] = Format.TABLE,
+    format: Annotated[ReportFormat, typer.Option(help="How to show the results.")] = ReportFormat.TABLE,
     json: AsJson = False,
 ) -> None:
-    """Show the results of a folder: rankings, what is left out and why."""
+    """Show results: rankings, standings, what is left out and why."""
     from bench import report as reports
     from bench import store
 
-    folder = config.load(results=results).results.path
-    found = _read_results(store.read_all(folder))
-    if not found:
-        raise NothingMatchedError(f"no results in {folder}", "bobrt bench")
-    reports.FORMATS["json" if json else format](found)
+    roots = folders or []
+    for folder in roots:
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is no results folder", "bobrt report FOLDER")
+    if results is not None or not roots:
+        roots = [*roots, config.load(results=results).results.path]
+    found, beside = _read_results(store.read_all(*roots)), store.read_boards(*roots)
+    for problem in beside.problems:
+        console.warn(f"{problem}; left out")
+    if not (found or beside.published):
+        raise NothingMatchedError(f"no results in {', '.join(map(str, roots))}", "bobrt bench")
+    reports.FORMATS["json" if json else format](found, beside)
 
 
 @app.command()
@@ -317,17 +340,70 @@ def compare(
         raise typer.Exit(ExitCode.FAILED)
 
 
+@app.command()
+def pick(
+    task: TaskName = None,
+    protocol: ProtocolName = None,
+    runtime: Annotated[str | None, typer.Option(help="Only engines of this runtime.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Only engines at this precision.")] = None,
+    system: Annotated[str | None, typer.Option(help="Only rows of this machine, by its id.")] = None,
+    max_p50: Annotated[str | None, typer.Option("--max-p50", help="Most median latency, as 5ms.")] = None,
+    max_p99: Annotated[str | None, typer.Option("--max-p99", help="Most p99 latency, as 5ms.")] = None,
+    min_accuracy: Annotated[str | None, typer.Option(help="Least accuracy, as 0.95 or 95%.")] = None,
+    min_images_per_s: Annotated[
+        str | None, typer.Option("--min-images-per-s", help="Least images per second, of the best batch.")
+    ] = None,
+    max_bytes: Annotated[str | None, typer.Option(help="Most bytes of the file, as 20MB.")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="Most peak memory, as 500MB.")] = None,
+    results: ResultsFolder = None,
+    json: AsJson = False,
+) -> None:
+    """Name the engine to ship within bounds, the next one, and where the evidence is."""
+    from bench import pick as picks
+    from bench import pick_report, store
+    from bobrt import flags
+
+    words = {"task": task, "protocol": protocol, "runtime": runtime, "precision": precision, "system": system}
+    bounds = flags.bounds(
+        {
+            "max-p50": max_p50,
+            "max-p99": max_p99,
+            "min-accuracy": min_accuracy,
+            "min-images-per-s": min_images_per_s,
+            "max-bytes": max_bytes,
+            "max-memory": max_memory,
+        }
+    )
+    settings = config.load(results=results)
+    folder, cache = settings.results.path, settings.cache.path
+    found = _read_results(store.read_all(folder))
+    if not found:
+        raise NothingMatchedError(f"no results in {folder}", "bobrt bench")
+    picked = picks.pick(found, {key: word for key, word in words.items() if word is not None}, bounds)
+    if json:
+        _print_json({"pick": pick_report.as_dict(picked, bounds, folder, cache)})
+    for line in [] if json else pick_report.lines(picked, folder, cache):
+        console.data(line)
+    if picked.winner is None:
+        flag = pick_report.relax(picked)
+        console.note(f"hint: relax {flag}" if flag else "hint: bobrt bench --repeat 3 --min-time 3")
+        raise typer.Exit(ExitCode.NOTHING_MATCHED)
+
+
 @app.command("list")
 def list_(
     what: Annotated[Listable, typer.Argument(help="What to list.")] = Listable.BACKBONES,
     json: AsJson = False,
 ) -> None:
-    """List what can be named: backbones, tasks, runtimes, precisions, protocols, plans."""
+    """List what can be named: backbones, tasks, runtimes, precisions, protocols, plans; and what is kept."""
     from bobrt import listing
 
     entries = listing.ENTRIES[what]()
     if json:
         _print_json({what.value: entries})
+        return
+    if not entries:
+        console.note(f"no {what.value} yet")
         return
     header = list(entries[0])
     rows = [[listing.text(entry[key]) for key in header] for entry in entries]
@@ -431,7 +507,7 @@ def _file(name: str, plan: Plan, question: Question, verb: str) -> Artifact:
 
     cell, shop = question.cell, stages.workshop(config.load().cache.path)
     checkpoint = stages.checkpoint_target(
-        cell, plan.recipe(cell.protocol, cell.backbone), question.weights_path
+        cell, plan.recipe(cell.protocol, cell.backbone), question.weights_path, plan.search
     )
     if verb == "train":
         target = checkpoint

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import IO, TYPE_CHECKING, Literal, NamedTuple, Self
 
 from bobrt.errors import MachineError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
     from rich.status import Status
@@ -113,7 +114,7 @@ class Progress:
     """
 
     def __init__(self) -> None:
-        self._silent = os.environ.get("BOBRT_NO_PROGRESS", "") not in {"", "0"}
+        self._silent = _silent()
         self._live = sys.stderr.isatty() and not self._silent
         self._status: Status | None = None
         self._last = ""
@@ -153,6 +154,29 @@ class Progress:
             self._status.stop()
             self._status = None
         self._last = ""
+
+
+def counting(what: str, every_s: float = 5.0) -> Callable[[int, int], None]:
+    """Return what tells every few seconds how far something has come that is usually over at once.
+
+    Args:
+        what: What goes on, as a sentence begins.
+        every_s: Seconds between two lines, and before the first.
+
+    """
+    last = time.monotonic()
+
+    def told(done: int, total: int) -> None:
+        nonlocal last
+        if not _silent() and time.monotonic() >= last + every_s:
+            note(f"  {what}: {done:,} of {total:,}")
+            last = time.monotonic()
+
+    return told
+
+
+def _silent() -> bool:
+    return os.environ.get("BOBRT_NO_PROGRESS", "") not in {"", "0"}
 
 
 def _console(stream: IO[str]) -> Console:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from bench.plan import Question, weights_of
-from bobrt import console, data
+from bobrt import config, console, data
 from bobrt.catalogue import TASKS, backbone
-from bobrt.data import archives, places
+from bobrt.data import archives, hub, hub_address, places
 from bobrt.data import bundle as bundles
 from bobrt.errors import BobrtError, UsageError, unknown
 from bobrt.spec import Batch, Cell, FileCard, Kind, Precision, Protocol
@@ -32,17 +32,22 @@ SAID_BY_A_FILE = ("protocols", "precisions", "weights", "batches", "seeds")
 """Keys of a plan that a model file answers itself."""
 
 
-def placed(folder: Path | None, task: str | None) -> str:
+def placed(source: str | None, task: str | None) -> str:
     """Return the task that was named, having remembered where its images are; empty if none was.
 
-    A folder without a task is a task of its own, called like the folder.
+    A folder without a task is a task of its own, called like the folder; so is a data set of the hub.
 
     Raises:
-        UsageError: There is no such folder, its name is another task's, or several tasks were named.
+        UsageError: There is no such folder or data set, its name is another task's, or several tasks were
+            named.
+        MachineError: A data set of the hub cannot be fetched.
 
     """
-    if folder is None:
+    if source is None:
         return task or ""
+    if source.startswith(hub_address.SCHEME):
+        return _fetched(source, task)
+    folder = Path(source)
     if folder.is_file():
         folder = _unpacked(folder)
     if not folder.is_dir():
@@ -61,6 +66,28 @@ def placed(folder: Path | None, task: str | None) -> str:
     places.remember(data.place_name(card) if card else name.partition("@")[0], path)
     if not task:
         console.note(f"{folder} is the task {name} from now on")
+    return name
+
+
+def _fetched(address: str, task: str | None) -> str:
+    """Return the task that a data set of the hub is from now on, having fetched it unless it is here."""
+    if task and (TASKS.find(task.partition("@")[0]) or "," in task):
+        raise UsageError(
+            f"{address} is a task of its own, and --task names {task}", f"bobrt bench --data '{address}'"
+        )
+    with console.Progress() as progress:
+        fetched = hub.fetch(
+            address,
+            config.load().cache.path / "data",
+            lambda phase, detail: progress.update(address, phase, detail),
+        )
+    name = task or fetched.address.task
+    places.remember(name.partition("@")[0], fetched.folder)
+    console.note(f"{address} is the task {name} from now on")
+    for line in hub.told(fetched.folder):
+        console.note(f"  {line}")
+    if not hub_address.parse(address).pinned:
+        console.note(f"to have this very commit again: {fetched.address.option()}")
     return name
 
 
@@ -169,6 +196,44 @@ def is_bundle(name: str) -> bool:
 def changes_of(typed: Mapping[str, list[str] | None]) -> dict[str, Any]:
     """Return the plan's keys that flags replace, as the plan holds them."""
     return {key: _values(key, words) for key, words in typed.items() if words}
+
+
+_UNITS = {
+    "ms": {"us": 1e-3, "ms": 1.0, "": 1.0, "s": 1e3},
+    "bytes": {"": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30},
+    "fraction": {"": 1.0, "%": 0.01},
+    "rate": {"": 1.0, "/s": 1.0},
+}
+"""What a bound may be typed in, by what it is kept in."""
+_SHOWN = {"ms": "5ms", "bytes": "20MB", "fraction": "0.95 or 95%", "rate": "1000"}
+_KEPT_IN = {
+    "max-p50": "ms",
+    "max-p99": "ms",
+    "min-accuracy": "fraction",
+    "min-images-per-s": "rate",
+    "max-bytes": "bytes",
+    "max-memory": "bytes",
+}
+
+
+def bounds(typed: Mapping[str, str | None]) -> dict[str, float]:
+    """Return the bounds that were typed, by flag: milliseconds, bytes, fractions, images per second.
+
+    Raises:
+        UsageError: One is no number above 0 with a unit of its kind.
+
+    """
+    return {flag: _quantity(flag, text) for flag, text in typed.items() if text is not None}
+
+
+def _quantity(flag: str, text: str) -> float:
+    kind = _KEPT_IN[flag]
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+(?:e-?[0-9]+)?) *([a-z/%]*)", text.strip().lower())
+    factor = _UNITS[kind].get(found[2]) if found else None
+    value = float(found[1]) * factor if found and factor is not None else 0.0
+    if not value > 0 or (kind == "fraction" and value > 1):
+        raise UsageError(f"--{flag} {text!r} is no bound", f"--{flag} {_SHOWN[kind]}")
+    return value
 
 
 def fraction(flag: str, text: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bobrt.catalogue import ALIASES, BACKBONES, TASKS
@@ -10,6 +12,7 @@ from engines.runtimes import RUNTIMES, cannot_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from bobrt.spec import TaskCard
 
@@ -149,6 +152,34 @@ def plans() -> list[Entry]:
     return [{"name": name, "path": str(path_of(name))} for name in bundled()]
 
 
+def cache() -> list[Entry]:
+    """Return the folders of the cache: what is in them, how much it takes, and when it was last used.
+
+    Each of them, and all, can be removed: what is needed again is made again.
+    """
+    from bobrt import config  # noqa: PLC0415
+
+    root = config.load().cache.path
+    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    return [_folder(path) for path in folders]
+
+
+def _folder(folder: Path) -> Entry:
+    sizes, times = [0], [folder.stat().st_mtime]
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another bobrt is at work
+            status = path.lstat()
+            times.append(status.st_mtime)
+            sizes.append(0 if path.is_dir() else status.st_size)
+    return {
+        "name": folder.name,
+        "entries": sum(1 for _ in folder.iterdir()),
+        "mb": round(sum(sizes) / 1e6, 1),
+        "used": datetime.fromtimestamp(max(times), UTC).date().isoformat(),
+        "folder": str(folder),
+    }
+
+
 ENTRIES: dict[str, Callable[[], list[Entry]]] = {
     "backbones": backbones,
     "tasks": tasks,
@@ -157,6 +188,7 @@ ENTRIES: dict[str, Callable[[], list[Entry]]] = {
     "precisions": precisions,
     "protocols": protocols,
     "plans": plans,
+    "cache": cache,
 }
 
 

@@ -1,15 +1,21 @@
-"""Is an address there? One request, and one deadline for all of it."""
+"""Is an address there, and what does its answer mean? One request, and one deadline for all of it."""
 
 from __future__ import annotations
 
 import threading
 import time
 import urllib.request
+from http import HTTPStatus
 from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+DENIED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+"""Answers that another user may not get."""
+GONE = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
+"""Answers that no user gets anything else than."""
 
 
 def ask(request: urllib.request.Request, patience_s: float) -> Callable[[], Exception | None]:
@@ -44,3 +50,8 @@ def ask(request: urllib.request.Request, patience_s: float) -> Callable[[], Exce
         return answer[0] if answer else TimeoutError(f"no answer within {patience_s:g} s")
 
     return wait
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says, or its name, in one line."""
+    return " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__

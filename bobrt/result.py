@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from bobrt.spec import Batch, Cell, Placement, Precision, Protocol, Record, State, seal_of
+from bobrt.spec import Batch, Cell, Input, Placement, Precision, Protocol, Record, State, seal_of
 from bobrt.speed import (
     ColdStart,
     Curve,
@@ -116,6 +116,17 @@ class Answer(Record, frozen=True, kw_only=True):
     """Why it could not be asked."""
 
 
+class Searched(Record, frozen=True, kw_only=True):
+    """What was tried before this checkpoint was chosen, on validation alone."""
+
+    trials: int
+    """As many for every backbone of a plan; of a probe those until no weaker regularisation was better."""
+    chosen: dict[str, float]
+    """The values of the best trial by name: `lr`, `weight_decay`, `layer_decay`; of a probe `c`."""
+    at_edge: list[str] = []
+    """Those of them that are the first or last of their list: a better value may lie beyond."""
+
+
 class System(Record, frozen=True, kw_only=True):
     """Where and with what. `id` hashes hardware and driver only."""
 
@@ -184,6 +195,10 @@ class Result(Record, frozen=True, kw_only=True):
     cold_start: ColdStart | None = None
     evaluation: Evaluation | None = None
     watch: Watch | None = None
+    input: Input | None = None
+    """How an image becomes the file's input, and the mean and deviation inside of it."""
+    search: Searched | None = None
+    """Null where nothing was searched, or what the file came from is not known."""
     gauntlet: list[Answer] = []
     """What else the artifact was asked, a question each."""
     notes: list[str] = []

@@ -37,7 +37,7 @@ class Judge:
     """
 
     def __init__(self, fp32: Path, card: FileCard, images: NDArray[np.uint8], precision: Precision) -> None:
-        self._task = task_of(cards.resolved(card.task))
+        self._task = task_of(cards.resolved(card.task), card.transform)
         self._split = data.load(self._task.card, "validation")
         self._validation = resize(self._split.images, card.transform)
         self._images = images[:: max(1, len(images) // HARM_IMAGES)]

@@ -33,8 +33,8 @@ def make(job: Job) -> Produced:
             outputs[name] = answers(runner, resize(data.load(task, name).images, card.transform), BATCH)
     kept = {f"{name}.{key}": value for name, found in outputs.items() for key, value in found.items()}
     np.savez(file, **kept)  # type: ignore[arg-type]
-    told = {"test": scores.score(task, card.protocol, outputs.__getitem__).value}
+    told = {"test": scores.score(task, card.protocol, card.transform, outputs.__getitem__).value}
     if scores.by_logits(task, card.protocol):
-        kind, split = task_of(task), data.load(task, "validation")
+        kind, split = task_of(task, card.transform), data.load(task, "validation")
         told["validation"] = kind.score(kind.decode(outputs["validation"]), split).value
     return Produced(file.name, {"metric": task.metric, **told})

@@ -21,7 +21,7 @@ from train.options import CheckpointOptions
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bobrt.spec import Cell, Json, Recipe
+    from bobrt.spec import Cell, Json, Recipe, Search
 
 _TRAIN = ("torch", "torchvision", "timm", "safetensors", "numpy", "pillow", "scikit-learn")
 _EXPORT = ("torch", "timm", "onnx", "onnxscript", "onnxruntime")
@@ -68,7 +68,9 @@ def workshop(cache: Path) -> Workshop:
     return Workshop(cache, STAGES)
 
 
-def checkpoint_target(cell: Cell, recipe: Recipe | None, weights_path: Path | None) -> Target:
+def checkpoint_target(
+    cell: Cell, recipe: Recipe | None, weights_path: Path | None, search: Search | None = None
+) -> Target:
     """Return the checkpoint a cell starts from.
 
     Raises:
@@ -83,6 +85,7 @@ def checkpoint_target(cell: Cell, recipe: Recipe | None, weights_path: Path | No
         task=task,
         protocol=cell.protocol,
         recipe=recipe if cell.protocol in TRAINED else None,
+        search=search if cell.protocol in TRAINED else None,
         seed=cell.seed,
     )
     return Target(stage="checkpoint", options=msgspec.to_builtins(options))
@@ -175,6 +178,9 @@ def summary(artifact: Artifact) -> list[str]:
     detail = manifest.detail
     if isinstance(validation := detail.get("validation"), float):
         lines.append(f"validation: {100 * validation:.1f} %")
+    if isinstance(chosen := detail.get("chosen"), dict):
+        said = ", ".join(f"{name} {float(str(value)):g}" for name, value in chosen.items())
+        lines.append(f"of {len(detail['search'])} trials the best on validation: {said}")
     if isinstance(parity := detail.get("parity"), dict):
         worst = max(float(str(value)) for value in parity.values())
         lines.append(f"parity with PyTorch: max |diff| {worst:.1e} of max |y|, in {', '.join(parity)}")

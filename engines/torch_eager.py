@@ -63,8 +63,12 @@ class Served(nn.Module):  # type: ignore[misc]  # torch is too heavy to check ou
             # The network was made to be exported, and so without it.
             if hasattr(module, "fused_attn") and type(module).__module__ not in UNTRIED:
                 module.fused_attn = True
-        begin = net.backbone.forward_features
-        net.backbone.forward_features = lambda x: begin(x.to(dtype=dtype, memory_format=memory_format))
+        begin = net.maps
+
+        def maps(x: Tensor) -> tuple[Tensor, list[Tensor]]:
+            return begin(x.to(dtype=dtype, memory_format=memory_format))
+
+        setattr(net, "maps", maps)  # noqa: B010 - a method of this one network
         self.net = net
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

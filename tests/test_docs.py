@@ -127,3 +127,12 @@ def test_nothing_speaks_of_a_machine_or_a_registry() -> None:
     ]
 
     assert found == []
+
+
+def test_every_test_a_page_names_is_there() -> None:
+    """A page that points at a proof points at one."""
+    named = re.findall(r"`(tests/[\w/.]+\.py)(?:::(\w+))?`", "\n".join(p.read_text("utf-8") for p in PAGES))
+    assert any(test for _, test in named)
+    for file, test in named:
+        assert (ROOT / file).is_file(), file
+        assert not test or f"\ndef {test}(" in (ROOT / file).read_text("utf-8"), f"{file}::{test}"

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from bobrt.spec import FileCard, TaskCard
+    from bobrt.tasks import Task
 
 BATCH = 64
 STRIDE = 2.5
@@ -68,6 +69,7 @@ def make(job: Job) -> Produced:
             "attack one of the protocols finetune, probe or lowshot",
         )
     task = cards.resolved(card.task)
+    kind = task_of(task, card.transform)
     net.to(here().device).requires_grad_(requires_grad=False)  # the images alone have one
     images = _test_images(task, card, options.limit)
     file = job.folder / "adversarial.npz"
@@ -75,13 +77,13 @@ def make(job: Job) -> Produced:
     # One attack after another: together they are many times the test images.
     with zipfile.ZipFile(file, "w") as archive, exact():
         _add(archive, "rows", images.rows)
-        clean = _score(task, net, images.pixels, images.split)
+        clean = _score(kind, net, images.pixels, images.split)
         for name, (attack, eps) in options.asked().items():
             job.report("attack", name)
             began = time.monotonic()
             changed = _craft(net, images, attack, eps, options)
             seconds[name] = round(time.monotonic() - began, 3)
-            under[name] = _score(task, net, changed, images.split)
+            under[name] = _score(kind, net, changed, images.split)
             _add(archive, name, changed.numpy())
     told = {"metric": task.metric, "n": len(images.rows), "clean": clean, "under": under, "seconds": seconds}
     return Produced(file.name, {**told, "transform": msgspec.to_builtins(card.transform)})
@@ -184,8 +186,8 @@ def _test_images(task: TaskCard, card: FileCard, limit: int | None) -> _Images:
     return _Images(torch.from_numpy(resize(split.images, card.transform)), split, rows)
 
 
-def _score(task: TaskCard, net: nn.Module, pixels: Tensor, split: data.Split) -> float:
-    device, kind = next(net.parameters()).device, task_of(task)
+def _score(kind: Task, net: nn.Module, pixels: Tensor, split: data.Split) -> float:
+    device = next(net.parameters()).device
     with torch.inference_mode():
         logits = torch.cat([net(part.to(device))[1].cpu() for part in pixels.split(BATCH)])
     return kind.score(kind.decode({"logits": logits.numpy()}), split).value

@@ -16,7 +16,7 @@ from bobrt import data
 from bobrt.artifacts import Job, Produced
 from bobrt.errors import UsageError
 from bobrt.spec import Protocol, Transform
-from train import features, fetch, finetune, layouts, model, probe
+from train import features, fetch, finetune, layouts, model, probe, search
 from train.options import CheckpointOptions
 from train.seeding import seed_everything
 
@@ -36,6 +36,7 @@ def make(job: Job) -> Produced:
     transform = model.transform_of(options.backbone, options.task)
     net, backbone, published = _initial(options, transform, job)
     detail = _PROTOCOLS[options.protocol](net, options, transform, job)
+    backbone = model.described(backbone, net)
     card = model.card_of(backbone, options.weights, options.protocol, options.seed, transform, options.task)
     model.save(net, card, job.folder / "checkpoint.safetensors")
     (job.folder / finetune.RESUME).unlink(missing_ok=True)
@@ -109,8 +110,10 @@ def _finetune(
         raise UsageError(
             "fine-tuning needs a task and a recipe", "name one with --task; see bobrt list tasks"
         )
-    told: dict[str, Json] = finetune.run(net, options.task, transform, options.recipe, options.seed, job)
-    return told
+    asked = net, options.task, transform, options.recipe
+    if options.search is not None:
+        return search.run(*asked, options.search, options.seed, job)
+    return finetune.run(*asked, options.seed, job)
 
 
 def _probe(net: model.Model, options: CheckpointOptions, transform: Transform, job: Job) -> dict[str, Json]:
@@ -130,7 +133,8 @@ def _probe(net: model.Model, options: CheckpointOptions, transform: Transform, j
         net.head.bias.copy_(torch.from_numpy(fitted.bias))
     tried = [candidate._asdict() for candidate in fitted.candidates]
     score = finetune.validate(net, options.task, transform)
-    return {"validation": score, "c": fitted.c, "search": tried}
+    edge = ["c"] if fitted.c in {probe.CS[0], probe.CS[-1]} else []
+    return {"validation": score, "search": tried, "chosen": {"c": fitted.c}, "at_edge": edge}
 
 
 def _as_it_is(

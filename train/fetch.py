@@ -42,7 +42,6 @@ FOLDER = "weights"
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 """What timm asks a repository of the hub for, in this order."""
 WITHOUT = "use --weights random, or --weights PATH for a file you have"
-REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 
 
 class Fetched(NamedTuple):
@@ -146,20 +145,16 @@ def require_served(name: str, url: str, hint: str, whose: str = "the hub") -> No
         error.close()
         raise _refusal(name, url, error.code, hint, whose)
     if error:
-        reason = _one_line(error)
+        reason = reach.one_line(error)
         raise MachineError(f"{whose} cannot be reached for the weights of {name} ({url}: {reason})", hint)
 
 
 def _refusal(name: str, url: str, status: int, hint: str, whose: str) -> BobrtError:
-    if status in REFUSED:
-        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+    if status in reach.DENIED | reach.GONE:
+        if status in reach.DENIED:
             hint = f"accept the licence on its page and set HF_TOKEN, or {hint}"
         return UsageError(f"{whose} has no weights for {name}: {url} answered {status}", hint)
     return MachineError(f"{whose} cannot serve {name}: {url} answered {status}", hint)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
 
 
 def _from_hub(name: str, repo: str, file: str, revision: str | None, report: Report) -> Path:
@@ -179,7 +174,7 @@ def _from_hub(name: str, repo: str, file: str, revision: str | None, report: Rep
         if isinstance(cause, HfHubHTTPError):
             raise _refusal(name, url, cause.response.status_code, WITHOUT, "the hub") from error
         raise MachineError(
-            f"the weights of {name} cannot be fetched ({url}: {_one_line(cause)})", WITHOUT
+            f"the weights of {name} cannot be fetched ({url}: {reach.one_line(cause)})", WITHOUT
         ) from error
 
 
@@ -213,7 +208,7 @@ def _download(name: str, url: str, path: Path, report: Report) -> None:
         if getattr(error, "errno", None) in CANNOT_WRITE:
             raise
         raise MachineError(
-            f"the weights of {name} cannot be fetched ({url}: {_one_line(error)})", WITHOUT
+            f"the weights of {name} cannot be fetched ({url}: {reach.one_line(error)})", WITHOUT
         ) from error
     if size is not None and (got := partial.stat().st_size) != size:
         raise MachineError(

@@ -48,6 +48,10 @@ if TYPE_CHECKING:
 RESUME = "resume.pt"
 
 
+class DivergedError(BobrtError):
+    """A training whose loss is no longer a number."""
+
+
 def run(  # noqa: PLR0913, PLR0917 - what a training is made of
     net: Model,
     card: TaskCard,
@@ -75,7 +79,7 @@ def run(  # noqa: PLR0913, PLR0917 - what a training is made of
         UsageError: timm has no such optimizer, schedule or augmentation, the batch is too large or cannot be
             mixed, or several processes were started.
         MachineError: The device's memory, or that of a decoding process, is too small.
-        BobrtError: The loss is no longer a number.
+        DivergedError: The loss is no longer a number.
 
     """
     place = place or here()
@@ -99,7 +103,7 @@ def run(  # noqa: PLR0913, PLR0917 - what a training is made of
                 means.optimizer.step()
             loss = batch_loss.item()
             if not math.isfinite(loss):
-                raise BobrtError(
+                raise DivergedError(
                     f"training diverged: loss {loss} in epoch {epoch + 1}", "lower lr in the plan's recipe"
                 )
             _keep(job.folder / RESUME, net, means.optimizer, epoch + 1, loss)
@@ -112,7 +116,7 @@ def run(  # noqa: PLR0913, PLR0917 - what a training is made of
 
 def validate(net: Model, card: TaskCard, transform: Transform) -> float:
     """Return the task's metric of `net` over the validation split, as a fraction; in float32."""
-    task = task_of(card)
+    task = task_of(card, transform)
     content = data.load(card, "validation")
     logits = features.of(net, content, transform, "logits")
     return task.score(task.decode({"logits": logits}), content).value

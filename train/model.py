@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from bobrt import __version__
 from bobrt.errors import MachineError, UsageError
-from bobrt.spec import Backbone, FileCard, Protocol, Transform
+from bobrt.spec import Backbone, FileCard, Input, Protocol, Transform
 from train import architectures, layouts, weights  # noqa: F401 - the first registers ours with timm
+from train.heads import Classifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +36,7 @@ class Model(nn.Module):  # type: ignore[misc]  # torch is too heavy to check our
 
     Args:
         backbone: A timm model, with its own classifier only if that is to be published.
-        head: The task's head on the pooled features, or None.
+        head: The task's head, or None: see `train.heads`.
         mean: Per-channel mean the checkpoint was trained with, in 0..1.
         std: Per-channel standard deviation, in 0..1.
 
@@ -56,7 +57,9 @@ class Model(nn.Module):  # type: ignore[misc]  # torch is too heavy to check our
     @property
     def outputs(self) -> list[str]:
         """Names of the outputs, in order."""
-        return ["features", "logits"] if self.head or self.backbone.num_classes else ["features"]
+        if self.head is not None:
+            return ["features", *self.head.outputs]
+        return ["features", "logits"] if self.backbone.num_classes else ["features"]
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], float]:
         """Return timm's layer of each parameter, the head last: what layer decay goes by."""
@@ -69,7 +72,7 @@ class Model(nn.Module):  # type: ignore[misc]  # torch is too heavy to check our
         return {f"backbone.{name}" for name in getattr(self.backbone, "no_weight_decay", set)()}
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return `features [n, width]` and, where there is a head, `logits [n, classes]`.
+        """Return `features [n, width]` and, where there is a head, what it answers: `logits [n, classes]`.
 
         Args:
             images: `uint8 [n, height, width, 3]`.
@@ -77,13 +80,25 @@ class Model(nn.Module):  # type: ignore[misc]  # torch is too heavy to check our
         """
         # TensorRT wants the cast right after a uint8 input, before the transpose.
         x = (images.float().permute(0, 3, 1, 2) - self.mean) / self.std
-        maps = self.backbone.forward_features(x)
+        maps, levels = self.maps(x)
         features = self.backbone.forward_head(maps, pre_logits=True)
         if self.head is not None:
-            return features, self.head(features)
+            return features, *self.head(features, levels)
         if self.backbone.num_classes:
             return features, self.backbone.forward_head(maps)
         return (features,)
+
+    def maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the last maps of the trunk, and those its head wants besides, in one pass.
+
+        Args:
+            x: `float [n, 3, height, width]`, normalised.
+
+        """
+        if self.head is None or not self.head.levels:
+            return self.backbone.forward_features(x), []
+        last, levels = self.backbone.forward_intermediates(x, indices=list(self.head.levels))
+        return last, levels
 
 
 def build(  # noqa: PLR0913 - what a model is made of
@@ -134,8 +149,18 @@ def build(  # noqa: PLR0913 - what a model is made of
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise UsageError(f"timm cannot build {backbone.name} at {size or 'its own'} px: {error}") from error
     mean, std = _normalisation(backbone, trunk)
-    head = nn.Linear(trunk.head_hidden_size or trunk.num_features, classes) if classes else None
+    head = Classifier(trunk.head_hidden_size or trunk.num_features, classes) if classes else None
     return Model(trunk, head, mean, std)
+
+
+def described(backbone: Backbone, net: Model) -> Backbone:
+    """Return an entry that says what its images are like, where only timm knew."""
+    if backbone.input is not None:
+        return backbone
+    mean, std = _normalisation(backbone, net.backbone)
+    own = transform_of(backbone, None)
+    found = {"mean": mean, "std": std, **msgspec.structs.asdict(own)}
+    return msgspec.structs.replace(backbone, input=msgspec.convert(found, type=Input))
 
 
 def transform_of(backbone: Backbone, card: TaskCard | None) -> Transform:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from bobrt.spec import Backbone, Frozen, Protocol, Recipe, TaskCard
+from bobrt.spec import Backbone, Frozen, Protocol, Recipe, Search, TaskCard
 
 
 class CheckpointOptions(Frozen, frozen=True, kw_only=True):
@@ -19,6 +19,8 @@ class CheckpointOptions(Frozen, frozen=True, kw_only=True):
     task: TaskCard | None = None
     protocol: Protocol
     recipe: Recipe | None = None
+    search: Search | None = None
+    """Values the recipe is tried with; null for the recipe as it is."""
     seed: int
 
 

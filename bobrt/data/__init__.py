@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from bobrt import config
+from bobrt import config, console
 from bobrt.data import formats, places
 from bobrt.data.images import Files
 from bobrt.errors import AbsentDataError, UsageError
@@ -39,17 +39,36 @@ class Split(NamedTuple):
     ids: list[str]
     images: Sequence[NDArray[np.uint8]]
     """Each `[height, width, 3]`; of images in files, indexing decodes one and slicing none."""
-    targets: NDArray[np.int64]
-    """`[n]` classes, or `[n, labels]` of 0 and 1 where an image may have several."""
+    targets: NDArray[Any]
+    """`int64 [n]` classes, or `int64 [n, labels]` of 0 and 1 where an image may have several; of a dense task
+    `object [n]`, an array for each image: `each` makes it."""
 
     def head(self, n: int | None) -> Split:
         """Return the first `n` samples, or all of them."""
         return Split(self.ids[:n], self.images[:n], self.targets[:n])
 
+    def shapes(self) -> list[tuple[int, int]]:
+        """Return height and width of each image, in pixels; those in files are not decoded."""
+        if isinstance(self.images, Files):
+            return self.images.shapes()
+        return [(image.shape[0], image.shape[1]) for image in self.images]
+
     def some(self, rows: Sequence[int]) -> Split:
         """Return the samples of these rows, in their order."""
         images = self.images.some(rows) if isinstance(self.images, Files) else [self.images[i] for i in rows]
         return Split([self.ids[row] for row in rows], images, self.targets[list(rows)])
+
+
+def each(targets: Sequence[NDArray[Any]]) -> NDArray[np.object_]:
+    """Return the targets of a dense task: boxes `float32 [k, 5]` of each image, or its mask.
+
+    A box is left, upper, right and lower side in pixels of the image, and its class; a mask is
+    `uint8 [height, width]`, as large as the image.
+    """
+    found = np.empty(len(targets), dtype=object)
+    for row, target in enumerate(targets):  # numpy would stack arrays of one shape
+        found[row] = target
+    return found
 
 
 class Listing(NamedTuple):
@@ -142,8 +161,14 @@ def digest_of(splits: dict[str, Split]) -> str:
         else:
             for image in split.images:
                 hasher.update(str(image.shape).encode() + np.ascontiguousarray(image).tobytes())
-        hasher.update(np.ascontiguousarray(split.targets, dtype="<i8").tobytes())
+        hasher.update(_bytes_of(split.targets))
     return hasher.hexdigest()
+
+
+def _bytes_of(targets: NDArray[Any]) -> bytes:
+    if targets.dtype != object:
+        return np.ascontiguousarray(targets, dtype="<i8").tobytes()
+    return b"".join(f"{one.dtype.str}{one.shape}".encode() + one.tobytes() for one in targets)
 
 
 def digest_of_relevant(images: str, settings: dict[str, list[Relevant]]) -> str:
@@ -216,10 +241,11 @@ def _source(card: TaskCard, place: Path | None) -> tuple[Listing | Retrieval, li
 
         return digits.read(), [], ""
     if card.data == FOLDER:
-        from bobrt.data import folder  # noqa: PLC0415
+        from bobrt.data import folder, hub  # noqa: PLC0415
 
-        scan = folder.read(place, config.load().cache.path / "data")
-        return scan.listing, scan.notes, scan.sha256
+        told = console.counting(f"looking at the images of {place}")
+        scan = folder.read(place, config.load().cache.path / "data", told)
+        return scan.listing, [*hub.told(place), *scan.notes], scan.sha256
     return formats.read(card.data, place), [], ""
 
 

@@ -39,6 +39,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What brings an image with this EXIF orientation upright."""
+_LYING = {_TURNS[turn] for turn in (5, 6, 7, 8)}
+"""Those that change width for height."""
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 # Of bombs the bound here decides, and damaged EXIF is no news to the user. Set once: a filter around each
@@ -83,6 +85,27 @@ def decode(file: Path | str, box: Box | None = None) -> NDArray[np.uint8]:
         raise _explained(file, error) from error
 
 
+def shape(file: Path | str, box: Box | None = None) -> tuple[int, int]:
+    """Return height and width of what `decode` would return, from the file's header alone.
+
+    Raises:
+        ImageError: It cannot be opened, is no image, is too large, or has no pixel in the box.
+
+    """
+    try:
+        with Image.open(file) as picture:
+            _require_bounded(picture, file)
+            width, height = picture.size[::-1] if _turn(picture) in _LYING else picture.size
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _explained(file, error) from error
+    if box is not None:
+        left, upper, right, lower = _inside((width, height), box, file)
+        width, height = right - left, lower - upper
+    return height, width
+
+
 class Files(Sequence["NDArray[np.uint8]"]):
     """Images in files: indexing decodes one, slicing decodes none.
 
@@ -119,6 +142,11 @@ class Files(Sequence["NDArray[np.uint8]"]):
         """Return the images of these rows, in their order."""
         boxes = None if self.boxes is None else [self.boxes[row] for row in rows]
         return Files([self.paths[row] for row in rows], boxes)
+
+    def shapes(self) -> list[tuple[int, int]]:
+        """Return height and width of each image as `decode` returns it; raise `ImageError` as it does."""
+        boxes = self.boxes or [None] * len(self.paths)
+        return [shape(path, box) for path, box in zip(self.paths, boxes, strict=True)]
 
     def sizes(self) -> list[int]:
         """Return the bytes of each file; raise `ImageError` naming one that is gone."""
@@ -185,14 +213,17 @@ def _from_deep_grey(picture: Image.Image, file: Path | str) -> Image.Image:
 
 
 def _cut(picture: Image.Image, box: Box | None, file: Path | str) -> Image.Image:
-    if box is None:
-        return picture
+    return picture if box is None else picture.crop(_inside(picture.size, box, file))
+
+
+def _inside(size: tuple[int, int], box: Box, file: Path | str) -> tuple[int, int, int, int]:
+    """Return the part of a box that is in an image of this width and height, in whole pixels."""
     left, upper, right, lower = (round(side) for side in box)
-    width, height = picture.size
+    width, height = size
     inside = max(0, left), max(0, upper), min(width, right), min(height, lower)
     if inside[0] >= inside[2] or inside[1] >= inside[3]:
         raise ImageError(f"the image {file} has {width} x {height} pixels, and none in the box {box}")
-    return picture.crop(inside)
+    return inside
 
 
 def _explained(file: Path | str, error: Exception) -> ImageError:

@@ -25,7 +25,13 @@ def pack(split: Split) -> bytes:
     """Return a split as an npz archive.
 
     `ids [n]`, `targets int64 [n]`, `shapes int64 [n, 3]` and, image after image, `pixels uint8`.
+
+    Raises:
+        UsageError: Its targets are boxes or masks, which have no place in it yet.
+
     """
+    if split.targets.dtype == object:
+        raise UsageError("boxes and masks cannot be packed into a bundle", "bench the backbone by its name")
     file = io.BytesIO()
     np.savez_compressed(
         file,

@@ -20,7 +20,7 @@ SPLITS = {
 """What the folder of a split may be called, in any case."""
 LAYOUT = "the layout is FOLDER/CLASS/IMAGE, or FOLDER/train/CLASS/IMAGE with validation and test beside train"
 
-_SYSTEMS = {"__macosx", "@eadir", "$recycle.bin", "lost+found"}
+SYSTEMS = {"__macosx", "@eadir", "$recycle.bin", "lost+found"}
 """Folders that systems put between the user's own."""
 _NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats Pillow knows by name and cannot draw by itself."""
@@ -179,7 +179,7 @@ def _walk(root: Path) -> _Walked:
 
 def _unseen(name: str) -> str:
     """Return why a file or folder is passed over whatever it holds, or an empty string."""
-    if name.startswith(".") or name.lower() in _SYSTEMS:
+    if name.startswith(".") or name.lower() in SYSTEMS:
         return "hidden"
     return "" if _printable(name) == name else "a name that is not UTF-8"
 

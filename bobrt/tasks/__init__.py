@@ -17,18 +17,18 @@ from bobrt.tasks.multilabel import Multilabel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bobrt.spec import TaskCard
+    from bobrt.spec import TaskCard, Transform
 
 __all__ = ["Score", "Task", "task_of"]
 
-_KINDS: dict[Kind, Callable[[TaskCard], Task]] = {
+_KINDS: dict[Kind, Callable[[TaskCard, Transform], Task]] = {
     Kind.CLASSIFICATION: Classification,
     Kind.MULTILABEL: Multilabel,
 }
 
 
-def task_of(card: TaskCard) -> Task:
-    """Return the task a card describes."""
+def task_of(card: TaskCard, transform: Transform) -> Task:
+    """Return the task a card describes, asked of engines whose images were resized so."""
     if card.kind not in _KINDS:
         raise unknown("task kind", card.kind, _KINDS)
-    return _KINDS[card.kind](card)
+    return _KINDS[card.kind](card, transform)

@@ -25,16 +25,20 @@ class Score(NamedTuple):
 
 
 class Task(Protocol):
-    """One kind of question."""
+    """One kind of question; its class is called with the card and how images became the engine's input.
+
+    The second is for what is answered in pixels: `resize.geometry` of an image's shape (`Split.shapes`)
+    brings boxes from the engine's input to the image, `resize.resize_masks` masks from the image there.
+    """
 
     card: TaskCard
 
-    def decode(self, outputs: Mapping[str, NDArray[np.float32]]) -> NDArray[Any]:
-        """Return one answer per image from the named outputs of a batch."""
+    def decode(self, outputs: Mapping[str, NDArray[np.float32]]) -> Any:  # noqa: ANN401 - an array, or a list where images have boxes
+        """Return one answer per image from the named outputs `[n, ...]` of as many images as there are."""
         ...
 
-    def score(self, answers: NDArray[Any], split: Split) -> Score:
-        """Return the task's metric over a whole split."""
+    def score(self, answers: Any, split: Split) -> Score:  # noqa: ANN401 - what `decode` returns
+        """Return the task's metric over a split; of fewer answers than images, over the first ones."""
         ...
 
     def agreement(

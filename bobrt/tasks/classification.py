@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bobrt.data import Split
-    from bobrt.spec import TaskCard
+    from bobrt.spec import TaskCard, Transform
 
 
 class Classification:
@@ -26,7 +26,7 @@ class Classification:
 
     """
 
-    def __init__(self, card: TaskCard) -> None:
+    def __init__(self, card: TaskCard, _: Transform) -> None:
         self.card = card
 
     def decode(self, outputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bobrt.spec import TaskCard
+    from bobrt.spec import TaskCard, Transform
     from bobrt.tasks.neighbours import Knn
 
     Ask = Callable[[str], Mapping[str, NDArray[np.float32]]]
@@ -38,12 +38,15 @@ def splits_of(card: TaskCard, protocol: Protocol) -> tuple[str, ...]:
     return ("validation", "test", "train") if protocol is Protocol.KNN else ("validation", "test")
 
 
-def score(card: TaskCard, protocol: Protocol, ask: Ask, bundle: str | None = None) -> Score:
+def score(
+    card: TaskCard, protocol: Protocol, transform: Transform, ask: Ask, bundle: str | None = None
+) -> Score:
     """Return a task's metric.
 
     Args:
         card: The task, resolved.
         protocol: How the engine was adapted.
+        transform: How images became its input.
         ask: What the engine answers; of `test` maybe the first images alone.
         bundle: The folder that brings the images along, if one does.
 
@@ -54,10 +57,10 @@ def score(card: TaskCard, protocol: Protocol, ask: Ask, bundle: str | None = Non
     n = len(next(iter(outputs.values())))
     test = data.load(card, "test", bundle).head(n)
     if by_logits(card, protocol):
-        task = task_of(card)
+        task = task_of(card, transform)
         return task.score(task.decode(outputs), test)
     found = _neighbours(card, ask, outputs["features"])
-    told = Classification(card).score(found.predictions, test)
+    told = Classification(card, transform).score(found.predictions, test)
     return told._replace(extra={"k": float(found.k), "temperature": found.temperature})
 
 

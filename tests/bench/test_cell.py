@@ -16,6 +16,7 @@ from bench import cell, decide, store
 from bench import plan as plans
 from bench.plan import Question
 from bobrt.errors import BobrtError
+from bobrt.result import Searched
 from bobrt.spec import Cell, Precision, Protocol, State
 from engines import onnx_file
 
@@ -74,6 +75,25 @@ def file_order(tmp_path: Path) -> Callable[..., CellOrder]:
         return decide.Desk(plans.load(str(TINY)), tmp_path / "cache", tmp_path / "results").order(question)
 
     return ask
+
+
+def test_the_record_says_how_images_were_prepared(order: Order) -> None:
+    """The size and crop of the file, the mean and deviation of its checkpoint."""
+    told = order("ort-cpu", "fp32")
+    result = cell.run(told, quiet)
+    assert result.input is not None
+    assert told.card.backbone.input is not None
+    assert (result.input.size, result.input.interpolation) == (32, told.card.transform.interpolation)
+    assert result.input.mean == told.card.backbone.input.mean
+    assert result.search is None
+
+
+def test_a_search_that_ended_at_its_edge_is_a_caveat(order: Order) -> None:
+    """What was tried goes into the record; that a better value may lie beyond is said beside the row."""
+    found = Searched(trials=3, chosen={"lr": 1e-3}, at_edge=["lr"])
+    result = cell.run(msgspec.structs.replace(order("ort-cpu", "fp32"), search=found), quiet)
+    assert result.search == found
+    assert "search-edge" in result.caveats
 
 
 def test_one_file_is_asked_for_parity_accuracy_and_speed(order: Order) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from support import TINY
 
 from bench import plan as plans
+from bench.decide import Desk
 from bobrt.catalogue import backbone
 from bobrt.errors import UsageError
+from bobrt.spec import Protocol, Search
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,3 +202,64 @@ def test_weights_that_are_no_file_are_named() -> None:
     with pytest.raises(UsageError, match=r"'randm' are no file") as caught:
         plans.questions(plans.load(str(TINY), {"weights": ("randm",)}))
     assert "did you mean random" in caught.value.hint
+
+
+SEARCH = """
+[search]
+lr = [1e-3, 3e-3]
+layer_decay = [0.75, 1.0]
+"""
+
+
+def test_a_search_is_the_same_for_every_backbone_and_names_other_checkpoints(tmp_path: Path) -> None:
+    """Four trials for each, in the options that name the checkpoint; without the table there are none."""
+    path = tmp_path / "plan.toml"
+    path.write_text(GOOD.replace('["test_resnet"]', '["test_resnet", "test_vit_patch8"]') + SEARCH)
+    desk = Desk(plans.load(str(path)), tmp_path / "cache", tmp_path / "results")
+    options = [desk._checkpoint(question).options for question in plans.questions(desk.plan)]
+    budgets = {msgspec.json.encode(one["search"]) for one in options}
+    assert len(budgets) == 1
+    assert len(msgspec.json.decode(budgets.pop(), type=Search).trials()) == 4
+    plain = Desk(plans.load(str(TINY)), tmp_path / "cache", tmp_path / "results")
+    assert {plain._checkpoint(question).options["search"] for question in plans.questions(plain.plan)} == {
+        None
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "hint"),
+    [
+        ("[search]\nlr = [1e-3]\n", "1 trial is no search", "give a key several values"),
+        ("[search]\n", "1 trial is no search", "lr = [1e-3, 3e-3]"),
+        ("[search]\nepochs = [1, 2]\n", "unknown key 'search.epochs'", ""),
+        ("[search]\nlr = [0]\n", "key 'search.lr[0]': Expected `float` > 0.0", ""),
+        ("[search]\nlayer_decay = [1.5]\n", "key 'search.layer_decay[0]': Expected `float` <= 1.0", ""),
+    ],
+)
+def test_a_wrong_search_is_named(tmp_path: Path, text: str, says: str, hint: str) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(GOOD + text)
+    with pytest.raises(UsageError) as caught:
+        plans.load(str(path))
+    assert says in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_a_layer_decay_is_searched_and_never_set_for_all(tmp_path: Path) -> None:
+    """The study gave every architecture the value that suits a ViT; its own recipe alone still does."""
+    path = tmp_path / "plan.toml"
+    path.write_text(GOOD.replace("[timing]", "layer_decay = 0.75\n[timing]"))
+    with pytest.raises(UsageError, match="what suits one architecture would be set for all") as caught:
+        plans.load(str(path))
+    assert caught.value.hint == "let it be searched: [search] layer_decay = [0.75, 1.0]"
+    assert ", key 'layer_decay'" in caught.value.message
+    assert plans.load("battle").recipe(Protocol.FINETUNE, "resnet50.a1_in1k").layer_decay == 0.75  # type: ignore[union-attr]
+
+
+def test_one_name_is_one_checkpoint_in_every_task(tmp_path: Path) -> None:
+    """The study's tasks loaded different files under one name: here all begin from one entry."""
+    plan = plans.load(str(TINY), {"tasks": ("digits", "digits:probe", "digits@10shot:lowshot", "digits-0-7")})
+    desk = Desk(plan, tmp_path / "cache", tmp_path / "results")
+    options = [desk._checkpoint(question).options for question in plans.questions(plan)]
+    assert len({one["task"]["name"] for one in options}) == 3
+    assert len({msgspec.json.encode([one["backbone"], one["weights"]]) for one in options}) == 1

@@ -16,7 +16,7 @@ from bench import report
 from bench.caveats import CAVEATS
 from bench.verdict import rank
 from bobrt.result import Artifact
-from bobrt.spec import State
+from bobrt.spec import Input, State
 from bobrt.speed import Memory
 
 if TYPE_CHECKING:
@@ -183,3 +183,17 @@ def test_json_is_strict_versioned_and_complete(make_result: Make, capsys: pytest
         ("b", "failed"),
     ]
     assert content["results"][1]["accuracy"] is None
+
+
+def test_rows_at_different_sizes_say_so(make_result: Make) -> None:
+    """Two checkpoints at their own sizes: the ranking has a column for it, and none where all are alike."""
+
+    def at(name: str, size: int) -> Result:
+        own = Input(size=size, crop_pct=0.9, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
+        return msgspec.structs.replace(make_result(name), input=own)
+
+    (ranking,), _ = rank([at("a", 224), at("b", 384)])
+    table = report.ranked_table(ranking)
+    assert sorted(row[table.header.index("px")] for row in table.rows) == ["224", "384"]
+    (ranking,), _ = rank([at("a", 224), at("b", 224)])
+    assert "px" not in report.ranked_table(ranking).header

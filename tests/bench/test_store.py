@@ -12,6 +12,7 @@ import pytest
 
 from bench import store
 from bobrt.errors import UsageError
+from bobrt.result import Samples
 from bobrt.spec import Cell, Precision, Protocol, seal_of
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def test_samples_of_an_earlier_version_are_one_round(make_result: Make, tmp_path
     content = json.loads(file.read_text())
     del content["rounds"]
     file.write_text(json.dumps(content))
+    samples = Samples(file=file.name, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
     (times,) = store.read_samples(path, make_result("a", samples=samples))["latency-1"]
     assert times.tolist() == [5, 4]
 
@@ -191,13 +193,38 @@ def test_an_empty_place_holds_nothing(tmp_path: Path) -> None:
 
 
 def test_samples_that_were_edited_are_found_out(workspace: Workspace) -> None:
-    """A record whose raw times were changed is named and left out."""
+    """Whoever reads the raw times, or adds a round to them, is told; a list of records does not look."""
     samples = next(workspace.results.rglob("*.samples.json"))
+    path = samples.with_name(f"{samples.name.partition('.')[0]}.json")
+    result = store.read(path)
     samples.write_text(
         samples.read_text(encoding="utf-8").replace('"unit":"ns"', '"unit":"us"'), encoding="utf-8"
     )
 
-    loaded = store.read_all(workspace.results)
+    with pytest.raises(UsageError, match=f"was edited: not its samples, {samples.name}"):
+        store.read(path)
+    with pytest.raises(UsageError, match="was edited: not its samples"):
+        store.read_samples(path, result)
+    assert store.read_all(workspace.results).problems == []
 
-    assert [problem for problem in loaded.problems if samples.name in problem]
-    assert len(loaded.problems) == 1
+
+def test_of_two_records_of_one_cell_the_later_one_is_used(make_result: Make, tmp_path: Path) -> None:
+    """Two folders may claim one cell; the same record twice is no news."""
+    early = make_result("a", 0.8, started="2026-01-01T00:00:00+00:00")
+    late = make_result("a", 0.9, started="2026-02-01T00:00:00+00:00")
+    for folder, result in (("one", late), ("two", early), ("three", late)):
+        store.write(tmp_path / folder / "r.json", result)
+    loaded = store.read_all(tmp_path / "two", tmp_path / "one", tmp_path / "three")
+    assert [result.accuracy.value for result in loaded.results if result.accuracy] == [0.9]
+    assert loaded.problems == [
+        f"{tmp_path / 'two' / 'r.json'} is an earlier record of the cell in {tmp_path / 'one' / 'r.json'}"
+    ]
+
+
+def test_a_limited_record_and_a_whole_one_are_two(make_result: Make, tmp_path: Path) -> None:
+    """So are those of two machines."""
+    whole = make_result("a")
+    other = msgspec.structs.replace(whole, system=msgspec.structs.replace(whole.system, id="other"))
+    for name, result in (("a", whole), ("b", msgspec.structs.replace(whole, limit=5)), ("c", other)):
+        store.write(tmp_path / f"{name}.json", result)
+    assert len(store.read_all(tmp_path).results) == 3

@@ -42,6 +42,8 @@ SURFACE = {
     " --dry-run --format --json",
     "report": "--results --format --json",
     "compare": "before after --fail-above --force --format --json",
+    "pick": "--task --protocol --runtime --precision --system --max-p50 --max-p99 --min-accuracy"
+    " --min-images-per-s --max-bytes --max-memory --results --json",
     "list": "what --json",
     "doctor": "runtimes --json",
 }

@@ -168,3 +168,25 @@ except MachineError as error:
         )
     assert done.returncode == 0
     assert done.stderr == "cannot write to stdout: No space left on device\n"
+
+
+def test_what_takes_long_is_counted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line every five seconds, the first after five; what is over at once says nothing."""
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    told = console.counting("looking at the images of photos")
+    for second, done in ((1, 900), (6, 5400), (9, 8100), (12, 10800)):
+        now[0] = 100.0 + second
+        told(done, 100_000)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        "  looking at the images of photos: 5,400 of 100,000",
+        "  looking at the images of photos: 10,800 of 100,000",
+    ]
+    monkeypatch.setenv("BOBRT_NO_PROGRESS", "1")
+    now[0] += 60
+    told(20_000, 100_000)
+    assert capsys.readouterr().err == ""

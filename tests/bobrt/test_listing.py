@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from bobrt.spec import Precision, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from support import Ran
 
@@ -31,7 +33,28 @@ KEYS = {
 
 def test_everything_that_is_listable_is_listed() -> None:
     """The words of the command line and the tables behind them are the same."""
-    assert set(listing.ENTRIES) == {str(word) for word in Listable} == set(KEYS)
+    assert set(listing.ENTRIES) == {str(word) for word in Listable} == {*KEYS, "cache"}
+
+
+def test_the_cache_is_listed_by_folder(
+    here: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept, in how many entries and megabytes; a folder that was removed is not there any more."""
+    monkeypatch.setenv("BOBRT_CACHE", str(tmp_path / "cache"))
+    ran = here("list", "cache")
+    assert (ran.code, ran.out) == (ExitCode.OK, "")
+    assert "no cache yet" in ran.err
+    assert json.loads(here("list", "cache", "--json").out)["cache"] == []
+
+    for name, sizes in {"onnx": (1_000_000, 500_000), "features": (200_000,)}.items():
+        for number, size in enumerate(sizes):
+            (tmp_path / "cache" / name / str(number)).mkdir(parents=True)
+            (tmp_path / "cache" / name / str(number) / "file").write_bytes(bytes(size))
+    said = json.loads(here("list", "cache", "--json").out)["cache"]
+    told = {entry["name"]: (entry["entries"], entry["mb"]) for entry in said}
+    assert told == {"features": (1, 0.2), "onnx": (2, 1.5)}
+    shutil.rmtree(said[0]["folder"])
+    assert [line.split()[0] for line in here("list", "cache").out.splitlines()] == ["name", "onnx"]
 
 
 @pytest.mark.parametrize("what", sorted(KEYS))

@@ -14,13 +14,15 @@ from torchmetrics.functional.classification import multilabel_auroc
 from bobrt.catalogue import TASKS
 from bobrt.data import Split
 from bobrt.errors import BobrtError
+from bobrt.spec import Transform
 from bobrt.tasks.multilabel import Multilabel
 from bobrt.tasks.roc import auroc_interval, mean_auroc
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TASK = Multilabel(msgspec.structs.replace(TASKS.get("digits"), kind="multilabel", metric="auroc"))
+CARD = msgspec.structs.replace(TASKS.get("digits"), kind="multilabel", metric="auroc")
+TASK = Multilabel(CARD, Transform(size=32))
 
 
 def drawn(n: int = 400, labels: int = 5) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -13,16 +13,18 @@ from bobrt.errors import UsageError
 from bobrt.result import (
     SCHEMA,
     Accuracy,
+    Answer,
     Artifact,
     CellRecord,
     Parity,
     Report,
     Result,
     Samples,
+    Searched,
     System,
     to_json,
 )
-from bobrt.spec import Placement, Precision, Protocol, State, seal_of
+from bobrt.spec import Input, Placement, Precision, Protocol, State, seal_of
 from bobrt.speed import (
     ColdStart,
     Curve,
@@ -76,6 +78,10 @@ system.id system.cpu system.cores system.memory_gb system.gpu system.driver syst
 system.cuda system.tensorrt system.tensorrt_rtx system.onnxruntime system.onnx system.torch system.timm
 system.modelopt system.numpy system.bobrt system.git_commit system.git_dirty system.threads
 system.simd
+gauntlet[].question gauntlet[].kind gauntlet[].metric gauntlet[].value gauntlet[].higher_is_better
+gauntlet[].n gauntlet[].ci95 gauntlet[].reference gauntlet[].drop gauntlet[].extra gauntlet[].reason
+search.trials search.chosen search.at_edge
+input.size input.crop_pct input.interpolation input.mean input.std
 samples.file samples.sha256
 """
 
@@ -195,6 +201,22 @@ RESULT = Result(
     energy=Energy(joules_per_image=0.1, what="RAPL", images=100, seconds=1.0),
     watch=Watch(load=(0.1, 0.2)),
     cold_start=ColdStart(open_ms=[10.0], first_ms=[1.0]),
+    gauntlet=[
+        Answer(
+            question="reliability",
+            kind="reliability",
+            metric="ece",
+            value=0.02,
+            higher_is_better=False,
+            n=450,
+            ci95=(0.01, 0.03),
+            reference=0.01,
+            drop=0.01,
+            extra={"nll": 0.1},
+        )
+    ],
+    search=Searched(trials=4, chosen={"lr": 1e-3}, at_edge=["lr"]),
+    input=Input(size=32, crop_pct=1.0, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
     limit=None,
     samples=Samples(file="0123456789abcdef.samples.json", sha256="1" * 64),
     log=None,
@@ -219,7 +241,14 @@ EARLIEST = """{
 """A record with nothing but the keys the first version could not do without."""
 
 
-FREE = {"accuracy.extra", "loadgen[].metrics", "loadgen[].settings", "pipeline.stage_ms"}
+FREE = {
+    "accuracy.extra",
+    "gauntlet[].extra",
+    "search.chosen",
+    "loadgen[].metrics",
+    "loadgen[].settings",
+    "pipeline.stage_ms",
+}
 
 
 def keys(value: Any, prefix: str = "") -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bobrt.spec import Cell, Placement, Precision, Protocol, State, digest, seal_of
+from bobrt.spec import Cell, Placement, Precision, Protocol, State, digest, is_sealed, seal_of
 
 CELL = Cell(
     backbone="test_resnet",
@@ -96,3 +96,23 @@ def test_a_seal_is_on_every_key_and_not_on_the_spaces() -> None:
     assert seal == seal_of(b'{\n  "schema": 1, "later": {"key": 1.0}, "seal": "abc"\n}')
     assert seal != seal_of(b'{"schema":1,"later":{"key":1.5},"seal":""}')
     assert seal != seal_of(b'{"schema":1,"seal":""}')
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '{"schema":1,"x":1e-05,"seal":"SEAL"}',
+        '{\n  "schema": 1,\n  "x": 1e-05,\n  "seal": "SEAL"\n}\n',
+        '{"schema":1,"x":0.00001,"seal":"SEAL"}',  # the same number, as another tool writes it
+        '{"schema":1,"seal":"SEAL","x":1e-05}',  # the same keys, in another order
+    ],
+)
+def test_a_seal_is_told_at_once_or_after_decoding(written: str) -> None:
+    """Quickly as msgspec writes it, slowly as anybody may; what was changed breaks it either way."""
+    order = '{"schema":1,"seal":"","x":1e-05}' if written.endswith("}") and '"SEAL","x"' in written else ""
+    seal = seal_of(order or '{"schema":1,"x":1e-05,"seal":""}')
+    assert is_sealed(written.replace("SEAL", seal).encode(), seal)
+    for old, new in (("schema", "shema"), ("1e-05", "2e-05"), ("0.00001", "0.00002")):
+        if old in written:
+            assert not is_sealed(written.replace("SEAL", seal).replace(old, new).encode(), seal)
+    assert not is_sealed(written.replace("SEAL", "0" * 64).encode(), "0" * 64)

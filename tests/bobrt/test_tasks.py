@@ -12,12 +12,13 @@ import pytest
 from bobrt.catalogue import TASKS
 from bobrt.data import Split
 from bobrt.errors import UsageError
-from bobrt.spec import TaskCard
+from bobrt.spec import TaskCard, Transform
 from bobrt.tasks import task_of
 from bobrt.tasks.classification import wilson
 
 CARD = TASKS.get("digits")
-TASK = task_of(CARD)
+TRANSFORM = Transform(size=32)
+TASK = task_of(CARD, TRANSFORM)
 
 
 def logits(*rows: list[float]) -> dict[str, np.ndarray]:
@@ -97,7 +98,7 @@ def test_a_kind_nobody_wrote_is_an_error() -> None:
     card = msgspec.structs.replace(CARD, kind="detection")
     assert isinstance(card, TaskCard)
     with pytest.raises(UsageError, match="unknown task kind 'detection'") as caught:
-        task_of(card)
+        task_of(card, TRANSFORM)
     assert "classification" in caught.value.hint
 
 

@@ -17,6 +17,7 @@ from bobrt.data.resize import resize
 from bobrt.errors import BobrtError, UsageError
 from bobrt.spec import Protocol
 from train import attack, model
+from train.heads import Classifier
 from train.options import AttackOptions
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Pixels(nn.Module):  # type: ignore[misc]  # torch is too heavy to check ou
 def linear(classes: int = 2) -> model.Model:
     """A linear classifier of 4 x 4 pixels; every channel has a mean and a deviation of its own."""
     torch.manual_seed(0)
-    return model.Model(Pixels(), nn.Linear(48, classes), (0.1, 0.2, 0.3), (0.5, 0.25, 0.125)).eval()
+    return model.Model(Pixels(), Classifier(48, classes), (0.1, 0.2, 0.3), (0.5, 0.25, 0.125)).eval()
 
 
 def grey(n: int = 8) -> Tensor:
