@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: bench gpu test lint docker-check bench-gauntlet bench-standing bench-corruptions bench-torch bench-overhead bench-steadiness bench-twice bench-loadgen bench-accuracy-rate matrix clean
+.PHONY: bench gpu test lint docker-check bench-gauntlet bench-standing bench-report bench-corruptions bench-torch bench-overhead bench-steadiness bench-twice bench-loadgen bench-accuracy-rate picture matrix clean
 
 bench: $(READY)
 	$(BIN)/bobrt bench
@@ -61,6 +61,14 @@ bench-gauntlet: $(READY)
 bench-standing: $(READY)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -P tests/benchmarks/standing.py
 
+# How long 100,000 records take to be read, checked and listed.
+bench-report: $(READY)
+	PYTHONPATH=tests $(BIN)/python -P tests/benchmarks/reading.py
+
+# The README's picture: the HTML report of the committed gauntlet, in Debian's chromium.
+picture: $(READY)
+	$(BIN)/python -P tests/benchmarks/screenshot.py
+
 # How fast each corruption of the gauntlet is made.
 bench-corruptions: $(READY)
 	$(BIN)/python -P tests/benchmarks/corruptions.py
@@ -83,7 +91,7 @@ $(READY): pyproject.toml constraints.txt
 	@if [ ! -e $(READY) ] || [ pyproject.toml -nt $(READY) ] || [ constraints.txt -nt $(READY) ]; then \
 	  set -e; \
 	  [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,quant,rtx,loadgen,diffusion,hub,dev]'; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,quant,rtx,loadgen,diffusion,hub,report,dev]'; \
 	  $(BIN)/python -m pip download --quiet --disable-pip-version-check -c constraints.txt -d $(VENV)/wheels . hatchling; \
 	  touch $(READY); \
 	fi

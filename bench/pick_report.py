@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import store
@@ -11,7 +12,6 @@ from bench.pick import LIMITS, difference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from bench.pick import Miss, Picked
     from bobrt.result import Result
@@ -44,7 +44,8 @@ def lines(picked: Picked, results: Path, cache: Path) -> list[str]:
     sentence = " ".join(found)
     told = [sentence, f"Of {_counted(picked)}, {picked.feasible} within the bounds."]
     told += [f"The row carries: {', '.join(winner.caveats)}."] if winner.caveats else []
-    told += [f"evidence: {store.path_of(results, winner.system.id, winner.cell, winner.limit)}"]
+    record = store.path_of(results, winner.system.id, winner.cell, winner.limit)
+    told += [f"evidence: {_shown(record)}"]
     return [*told, f"file: {_file(winner, cache)}"]
 
 
@@ -128,6 +129,12 @@ def _beside(result: Result, other: Result) -> str:
     return f"{accurate} and {speed} ({_noise(found.slower_told)})"
 
 
+def _shown(path: Path) -> str:
+    """Return a path as one would type it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def _noise(told: bool) -> str:
     return "more than noise" if told else "within noise"
 
@@ -136,7 +143,7 @@ def _file(result: Result, cache: Path) -> str:
     if result.artifact is None:
         return ""
     path = cache / result.artifact.path
-    where = str(path) if path.is_file() else f"{result.artifact.path}, not in this machine's cache"
+    where = _shown(path) if path.is_file() else f"{result.artifact.path}, not in this machine's cache"
     return f"{where}, sha256 {result.artifact.sha256}"
 
 

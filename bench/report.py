@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from bench import (
     card_report,
+    costs_report,
+    csv_report,
     gauntlet_report,
     scenario_report,
     seeds_report,
@@ -14,6 +16,7 @@ from bench import (
     verdict,
 )
 from bench.caveats import CAVEATS
+from bench.numbers import digits
 from bench.store import read_boards
 from bench.verdict import LeftOut, Ranking, Row, no_sentence, rank, sentence
 from bobrt import console
@@ -121,6 +124,10 @@ def as_markdown(results: list[Result], beside: Boards | None = None) -> str:
     for title, table in systems:
         parts += [f"## {title}", markdown_table(table)]
     parts += [systems_report.LEGEND] if systems else []
+    costs = costs_report.tables(results)
+    for title, table in costs:
+        parts += [f"## {title}", markdown_table(table)]
+    parts += [costs_report.LEGEND] if costs else []
     for title, table in scenario_report.tables(results):
         parts += [f"## {title}", markdown_table(table)]
     asked = gauntlet_report.tables(results)
@@ -193,6 +200,7 @@ FORMATS: dict[str, Show] = {
     "table": as_table,
     "markdown": _as_text(as_markdown),
     "json": as_json,
+    "csv": _as_text(lambda results, _: csv_report.text(results)),
     "card": _as_text(as_card),
 }
 
@@ -270,21 +278,6 @@ def _bar(latency: Latency) -> str:
     """Return the error bar of the median: the spread of its rounds, or the interval of the only one."""
     bar = latency.spread_ms or latency.ci95_ms
     return "" if bar is None else f"{digits(bar[0])}-{digits(bar[1])}"
-
-
-def digits(value: float) -> str:
-    """Return a number with three significant digits and no exponent."""
-    if value == 0:
-        return "0"
-    rounded = float(f"{value:.3g}")
-    whole = len(str(int(abs(rounded)))) if abs(rounded) >= 1 else 0
-    if whole == 0:
-        return f"{rounded:.{2 - _exponent(rounded)}f}"
-    return f"{rounded:.{max(0, 3 - whole)}f}"
-
-
-def _exponent(value: float) -> int:
-    return int(f"{value:e}".rpartition("e")[2])
 
 
 def _size(artifact: Artifact | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from itertools import groupby
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bobrt.result import Result
+    from bobrt.spec import Batch
+
+    Kind = tuple[str, str, str, Precision, Batch]
+    """Backbone, weights, runtime, precision and batch: what engines of several seeds have in common."""
 
 FEW = 2
 LEGEND = (
@@ -50,23 +53,24 @@ def _student(df: int) -> float:
 
 def tables(results: Sequence[Result]) -> list[tuple[str, Table]]:
     """Return a title and a table for each machine, task and protocol with engines of several seeds."""
+    places: dict[tuple[str, str, str], dict[Kind, list[Result]]] = {}
+    for result in results:
+        if not why_unranked(result):
+            cell = result.cell
+            place = places.setdefault((result.system.id, cell.task, cell.protocol), {})
+            kind = cell.backbone, cell.weights, cell.runtime, cell.precision, cell.batch
+            place.setdefault(kind, []).append(result)
     found = []
-    ranked = sorted((result for result in results if not why_unranked(result)), key=_place)
-    for (system, task, protocol), those in groupby(ranked, _place):
-        kinds = [list(group) for _, group in groupby(sorted(those, key=_kind), _kind)]
-        several = [group for group in kinds if len({result.cell.seed for result in group}) >= FEW]
+    for (system, task, protocol), kinds in sorted(places.items()):
+        several = [group for group in kinds.values() if len({result.cell.seed for result in group}) >= FEW]
         if several:
-            found.append((f"Over seeds: {task}, {protocol}, on {system}", _table(several)))
+            title = f"Over seeds: {task}, {protocol}, on {system}"
+            found.append((title, _table(sorted(several, key=_order))))
     return found
 
 
-def _place(result: Result) -> tuple[str, str, str]:
-    return result.system.id, result.cell.task, str(result.cell.protocol)
-
-
-def _kind(result: Result) -> tuple[str, str, str, int, str]:
-    """Return what engines have in common that differ by their seed alone."""
-    cell = result.cell
+def _order(group: list[Result]) -> tuple[str, str, str, int, str]:
+    cell = group[0].cell
     return cell.backbone, cell.weights, cell.runtime, list(Precision).index(cell.precision), str(cell.batch)
 
 

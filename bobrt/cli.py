@@ -60,7 +60,15 @@ class ReportFormat(StrEnum):
     TABLE = "table"
     MARKDOWN = "markdown"
     JSON = "json"
+    CSV = "csv"
+    HTML = "html"
+    SVG = "svg"
+    PNG = "png"
     CARD = "card"
+
+
+DRAWN = (ReportFormat.HTML, ReportFormat.SVG, ReportFormat.PNG)
+"""Formats that are files."""
 
 
 class Listable(StrEnum):
@@ -286,6 +294,12 @@ def report(
     ] = None,
     results: ResultsFolder = None,
     format: Annotated[ReportFormat, typer.Option(help="How to show the results.")] = ReportFormat.TABLE,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="File of html, folder of svg and png; if not given, in the results folder."
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Show results: rankings, standings, what is left out and why."""
@@ -298,12 +312,29 @@ def report(
             raise UsageError(f"{folder} is no results folder", "bobrt report FOLDER")
     if results is not None or not roots:
         roots = [*roots, config.load(results=results).results.path]
-    found, beside = _read_results(store.read_all(*roots)), store.read_boards(*roots)
+    drawn = format in DRAWN and not json
+    if output is not None and not drawn:
+        raise UsageError(f"--output is for {', '.join(DRAWN)}", "bobrt report --format html --output PATH")
+    loaded, beside = store.read_all(*roots), store.read_boards(*roots)
+    found = _read_results(loaded)
     for problem in beside.problems:
         console.warn(f"{problem}; left out")
     if not (found or beside.published):
         raise NothingMatchedError(f"no results in {', '.join(map(str, roots))}", "bobrt bench")
-    reports.FORMATS["json" if json else format](found, beside)
+    if not drawn:
+        reports.FORMATS["json" if json else format](found, beside)
+    elif format is ReportFormat.HTML:
+        from bench import html_report
+
+        path = output or roots[0]
+        path = path / html_report.NAME if path.is_dir() else path
+        html_report.write(found, beside, roots, path, loaded.problems)
+        console.data(str(path))
+    else:
+        from bench import figure_report
+
+        for path in figure_report.write(found, beside, output or roots[0] / figure_report.NAME, format):
+            console.data(str(path))
 
 
 @app.command()

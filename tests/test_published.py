@@ -2,35 +2,57 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from support import run_bobrt
 
 from bench import plan, store
 from bobrt.catalogue import backbone
-from bobrt.spec import Precision, State
+from bobrt.spec import Precision, Protocol, State
 
 if TYPE_CHECKING:
     from bobrt.result import Result
 
 ROOT = Path(__file__).resolve().parent.parent
-PUBLISHED = ROOT / "bench" / "published" / "quick"
+PUBLISHED = ROOT / "bench" / "published"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def _results() -> list[Result]:
-    loaded = store.read_all(PUBLISHED)
+def _results(name: str = "quick") -> list[Result]:
+    loaded = store.read_all(PUBLISHED / name)
     assert loaded.problems == []
     return loaded.results
 
 
-def test_every_cell_of_the_default_plan_is_published() -> None:
+@pytest.mark.parametrize("name", ["quick", "gauntlet"])
+def test_every_cell_of_a_published_plan_is_there(name: str) -> None:
     """One record for each question of the plan, none failed, none of an unclean source tree."""
-    results = _results()
+    results = _results(name)
 
-    assert {r.cell.key for r in results} == {q.cell.key for q in plan.questions(plan.load("quick"))}
-    assert {r.state for r in results} == {State.COMPLETE, State.UNSUPPORTED}
+    assert {r.cell.key for r in results} == {q.cell.key for q in plan.questions(plan.load(name))}
+    assert {r.state for r in results} <= {State.COMPLETE, State.UNSUPPORTED}
     assert [r.cell.key for r in results if r.system.git_dirty] == []
+
+
+def test_every_engine_answered_the_whole_gauntlet() -> None:
+    """What int8 does to robustness, calibration and retrieval is there for each backbone, beside fp32."""
+    results = _results("gauntlet")
+    asked = {"reliability", "corruptions", "lookalikes", "adversarial"}
+    tuned = [r for r in results if (r.cell.task, r.cell.protocol) == ("digits", Protocol.FINETUNE)]
+
+    assert {r.state for r in results} == {State.COMPLETE}
+    assert [answer.reason for r in results for answer in r.gauntlet if answer.reason] == []
+    assert all({answer.question for answer in r.gauntlet} == asked for r in tuned)
+    assert all(r.artifact and (r.artifact.precision_share or 0) >= 0.9 for r in tuned)
+    found = {(r.cell.backbone, r.cell.precision) for r in tuned}
+    assert found == set(product(plan.load("gauntlet").backbones, (Precision.FP32, Precision.INT8)))
+    outliers = {r.cell.key for r in results for answer in r.gauntlet if answer.question == "digits-8-9"}
+    assert outliers == {r.cell.key for r in results if r.cell.task == "digits-0-7"}
 
 
 def test_every_fine_tune_learned_its_task() -> None:
@@ -57,9 +79,23 @@ def test_engines_that_cannot_run_are_recorded_with_what_is_known() -> None:
     )
 
 
-def test_the_readme_shows_the_published_results() -> None:
-    """The README's block is what the command above it prints, to the letter."""
-    ran = run_bobrt("report", "--results", PUBLISHED)
+@pytest.mark.parametrize(
+    "command", re.findall(r"^    bobrt ((?:report|pick) --results bench/published/.*)$", README, re.MULTILINE)
+)
+def test_the_readme_shows_what_its_commands_print(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block after such a command is what it prints, or a part of it, to the letter."""
+    monkeypatch.chdir(ROOT)
+    after = README.partition(f"    bobrt {command}\n")[2].partition("\n    bobrt ")[0].partition("\n## ")[0]
+    blocks = re.findall(r"^```\n(.*?)^```", after, re.MULTILINE | re.DOTALL)
+    ran = run_bobrt(*shlex.split(command))
 
-    assert ran.code == 0
-    assert ran.out in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert ran.code == 0, ran.err
+    assert blocks
+    assert [block for block in blocks if block not in ran.out] == []
+
+
+def test_the_readme_shows_a_command_of_each_kind() -> None:
+    """The answer, the default plan whole, and the gauntlet."""
+    for words in ("pick --results bench/published/", "report --results bench/published/gauntlet"):
+        assert f"    bobrt {words}" in README
+    assert run_bobrt("report", "--results", PUBLISHED / "quick").out in README

@@ -40,7 +40,7 @@ SURFACE = {
     "bench": "backbones --plan --task --data --protocol --gauntlet --surrogate --runtime --precision"
     " --weights --batch --seed --max-drop --limit --scenario --repeat --min-time --results --rerun"
     " --dry-run --format --json",
-    "report": "--results --format --json",
+    "report": "folders --results --format --output -o --json",
     "compare": "before after --fail-above --force --format --json",
     "pick": "--task --protocol --runtime --precision --system --max-p50 --max-p99 --min-accuracy"
     " --min-images-per-s --max-bytes --max-memory --results --json",
