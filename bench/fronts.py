@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.board import Engines
+from bench.boards.board import Engines
 from bench.verdict import why_unranked
 from bobrt.spec import Precision
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bench.board import Board
+    from bench.boards.board import Board
     from bobrt.result import Result
     from bobrt.speed import Latency
 

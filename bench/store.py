@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from bench.board import Reference
-from bench.score_files import SCORES, from_scores, reference
+from bench.boards.board import Reference
+from bench.boards.score_files import SCORES, from_scores, reference
 from bobrt.errors import UsageError
 from bobrt.paths import sha256_of, write_atomic
 from bobrt.result import SCHEMA, CellRecord, Result, Samples, to_json
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bench.board import Board
+    from bench.boards.board import Board
     from bobrt.spec import Cell
 
 SAMPLES = ".samples.json"

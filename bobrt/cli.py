@@ -243,8 +243,9 @@ def bench(
     json: AsJson = False,
 ) -> None:
     """Measure accuracy and speed of the same files, and rank them. Without a name: the default plan."""
-    from bench import campaign, decide, report, store
+    from bench import campaign, decide, store
     from bench import plan as plans
+    from bench.show import report
     from bobrt import flags
     from bobrt.paths import check_writable
 
@@ -303,8 +304,8 @@ def report(
     json: AsJson = False,
 ) -> None:
     """Show results: rankings, standings, what is left out and why."""
-    from bench import report as reports
     from bench import store
+    from bench.show import report as reports
 
     roots = folders or []
     for folder in roots:
@@ -324,14 +325,14 @@ def report(
     if not drawn:
         reports.FORMATS["json" if json else format](found, beside)
     elif format is ReportFormat.HTML:
-        from bench import html_report
+        from bench.show import html_report
 
         path = output or roots[0]
         path = path / html_report.NAME if path.is_dir() else path
         html_report.write(found, beside, roots, path, loaded.problems)
         console.data(str(path))
     else:
-        from bench import figure_report
+        from bench.show import figure_report
 
         for path in figure_report.write(found, beside, output or roots[0] / figure_report.NAME, format):
             console.data(str(path))
@@ -350,7 +351,8 @@ def compare(
 ) -> None:
     """Compare two results folders: what became slower or faster, and what cannot be told."""
     from bench import compare as compares
-    from bench import comparison_report, store
+    from bench import store
+    from bench.show import comparison_report
     from bobrt import flags
 
     limit = None if fail_above is None else flags.fraction("fail-above", fail_above)
@@ -391,7 +393,8 @@ def pick(
 ) -> None:
     """Name the engine to ship within bounds, the next one, and where the evidence is."""
     from bench import pick as picks
-    from bench import pick_report, store
+    from bench import store
+    from bench.show import pick_report
     from bobrt import flags
 
     words = {"task": task, "protocol": protocol, "runtime": runtime, "precision": precision, "system": system}

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.board import Board, Setting
-from bench.score_files import from_scores
+from bench.boards.board import Board, Setting
+from bench.boards.score_files import from_scores
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "bench" / "published" / "bob-retrieval"
 

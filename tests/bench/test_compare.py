@@ -15,7 +15,7 @@ from support import Ran, run_here
 
 from bench import store, welch
 from bench.compare import Verdict, compare, gate
-from bench.comparison_report import as_markdown, comparison_table, sentence
+from bench.show.comparison_report import as_markdown, comparison_table, sentence
 from bobrt.errors import ExitCode, NothingMatchedError
 from bobrt.result import Artifact
 from bobrt.spec import Cell, State

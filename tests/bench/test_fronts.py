@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from boards import made, published
 
-from bench.board import from_results
+from bench.boards.board import from_results
 from bench.fronts import COSTS, costs, ladder, own
 from bench.pareto import front, loss, losses
 from bobrt.result import Artifact

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from support import Workspace, run_here, write_plan
 
-from bench import gauntlet, gauntlet_report
+from bench import gauntlet
 from bench import plan as plans
+from bench.show import gauntlet_report
 from bobrt.data import Split
 from bobrt.result import Answer, Report, Result
 from bobrt.spec import Cell, Precision, Protocol

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from bench import pick_report, store
+from bench import store
 from bench.pick import difference, misses, pick
+from bench.show import pick_report
 from bobrt import flags
 from bobrt.errors import ExitCode, NothingMatchedError, UsageError
 from bobrt.spec import Precision, Protocol, State

@@ -16,7 +16,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from bench import html_report, store
+from bench import store
+from bench.show import html_report
 from bobrt import console
 
 ROOT = Path(__file__).resolve().parents[2]

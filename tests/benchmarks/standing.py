@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.board import Board, Setting, mean
-from bench.score_files import from_scores
-from bench.standing import standing, z_scores
+from bench.boards.board import Board, Setting, mean
+from bench.boards.score_files import from_scores
+from bench.boards.standing import standing, z_scores
 from bobrt import console
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "bench" / "published" / "bob-retrieval" / "scores.toml"

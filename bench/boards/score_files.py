@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.board import Board, Origin, Reference, Setting, places
+from bench.boards.board import Board, Origin, Reference, Setting, places
 from bobrt.errors import UsageError
 from bobrt.spec import Frozen
 from bobrt.strict import read_text, read_toml

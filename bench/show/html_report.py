@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bench import figures, page_data, vega
+from bench.show import figures, page_data, vega
 from bobrt import __version__
 from bobrt.paths import write_atomic
 
@@ -86,7 +86,7 @@ def _figures(families: list[str]) -> dict[str, Json]:
 
 
 def _part(name: str) -> str:
-    return resources.files("bench").joinpath("page", name).read_text(encoding="utf-8")
+    return resources.files("bench.show").joinpath("page", name).read_text(encoding="utf-8")
 
 
 def _embedded(content: dict[str, Json]) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from boards import PUBLISHED, drawn, made, published
 
-from bench import report, standing_report, store
+from bench import store
+from bench.show import report, standing_report
 from bobrt.result import Answer
 from bobrt.spec import Cell, Precision
 

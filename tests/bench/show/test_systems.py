@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from bench import report, store, systems_report
+from bench import store
+from bench.show import report, systems_report
 from bobrt.errors import ExitCode
 from bobrt.spec import Precision
 

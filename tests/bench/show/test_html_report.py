@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("vl_convert", reason="pip install 'bobrt[report]'")
 
-import bench
-from bench import html_report, store
+from bench import show, store
+from bench.show import html_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,8 +141,8 @@ def test_without_the_extra_there_is_a_line_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     for name in ("vega", "html_report", "figure_report"):
-        monkeypatch.delitem(sys.modules, f"bench.{name}", raising=False)
-        monkeypatch.delattr(bench, name, raising=False)
+        monkeypatch.delitem(sys.modules, f"bench.show.{name}", raising=False)
+        monkeypatch.delattr(show, name, raising=False)
     ran = here("report", "--results", folder, "--format", "html")
     assert ran.code == 3
     assert "pip install 'bobrt[report]'" in ran.err

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from bench.compare import Change, Comparison, Gate, Ratio, Row, Verdict, label
-from bench.numbers import digits
-from bench.report import markdown_table
+from bench.show.numbers import digits
+from bench.show.report import markdown_table
 from bobrt import console
 from bobrt.console import Table
 from bobrt.result import SCHEMA

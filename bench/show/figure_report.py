@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench import figures, page_data, vega
+from bench.show import figures, page_data, vega
 from bobrt.paths import write_atomic
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 import bench
-from bench import report
 from bench.caveats import CAVEATS
-from bench.numbers import digits
+from bench.show import report
+from bench.show.numbers import digits
 from bench.verdict import rank
 from bobrt.result import Artifact
 from bobrt.spec import Input, State

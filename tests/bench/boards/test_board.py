@@ -10,8 +10,8 @@ import pytest
 from boards import PUBLISHED, made, published
 
 from bench import store
-from bench.board import Engines, Origin, Reference, from_results, mean
-from bench.score_files import from_scores
+from bench.boards.board import Engines, Origin, Reference, from_results, mean
+from bench.boards.score_files import from_scores
 from bobrt.errors import UsageError
 from bobrt.result import Answer
 from bobrt.spec import Precision, Protocol, State

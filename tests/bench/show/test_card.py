@@ -9,7 +9,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from bench import card_report, report
+from bench.show import card_report, report
 from bobrt.errors import MachineError, NothingMatchedError
 from bobrt.spec import State
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.fronts import COSTS, ladder
-from bench.numbers import digits
 from bench.pareto import front, losses
+from bench.show.numbers import digits
 from bench.verdict import rank
 from bobrt.console import Table
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from boards import PUBLISHED
 
-from bench import evidence, page_data, store
+from bench import store
+from bench.show import evidence, page_data
 from bobrt.result import Answer
 from bobrt.spec import Precision, State
 

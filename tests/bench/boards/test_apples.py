@@ -10,10 +10,10 @@ import pytest
 from boards import made, published
 from scipy import stats
 
-from bench import apples
-from bench.apples import architecture, holm, kin, wilcoxon
-from bench.board import Board, Origin
-from bench.standing import standing
+from bench.boards import apples
+from bench.boards.apples import architecture, holm, kin, wilcoxon
+from bench.boards.board import Board, Origin
+from bench.boards.standing import standing
 
 VITS = ["vit_base_patch16_224", "vit_small_patch16_224"]
 

@@ -9,20 +9,12 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench import (
-    alike,
-    costs_report,
-    figures,
-    fronts,
-    gauntlet_report,
-    seeds_report,
-    standing_report,
-    systems_report,
-    verdict,
-)
+from bench import fronts, verdict
+from bench.boards import alike
+from bench.boards.standing import standing
 from bench.caveats import CAVEATS
-from bench.evidence import Once, Places, evidence, number, times
-from bench.standing import standing
+from bench.show import costs_report, figures, gauntlet_report, seeds_report, standing_report, systems_report
+from bench.show.evidence import Once, Places, evidence, number, times
 from bobrt.catalogue import BACKBONES
 
 if TYPE_CHECKING:
@@ -32,8 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bench.board import Board
-    from bench.standing import Place, Standing
+    from bench.boards.board import Board
+    from bench.boards.standing import Place, Standing
     from bench.store import Boards
     from bench.verdict import LeftOut, Ranking
     from bobrt.console import Table

@@ -17,7 +17,7 @@ from bobrt.spec import Precision, State
 pytest.importorskip("vl_convert", reason="pip install 'bobrt[report]'")
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 
-from bench import html_report, vega  # noqa: E402 - not there without vl_convert
+from bench.show import html_report, vega  # noqa: E402 - not there without vl_convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,9 +10,9 @@ import pytest
 from boards import drawn, made, published
 from scipy import stats
 
-from bench.board import Board, Setting
-from bench.resample import expanded, weighed
-from bench.standing import Standing, standing, z_scores
+from bench.boards.board import Board, Setting
+from bench.boards.resample import expanded, weighed
+from bench.boards.standing import Standing, standing, z_scores
 
 NAN = float("nan")
 # The order that the facts of the study's notebook give, z to two decimals.

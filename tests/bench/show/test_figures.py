@@ -10,7 +10,8 @@ from boards import PUBLISHED
 
 pytest.importorskip("vl_convert", reason="pip install 'bobrt[report]'")
 
-from bench import figure_report, figures, store, vega
+from bench import store
+from bench.show import figure_report, figures, vega
 from bobrt.result import Answer
 from bobrt.spec import Precision
 

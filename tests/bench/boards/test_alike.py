@@ -9,7 +9,7 @@ import pytest
 from boards import published
 from scipy import stats
 
-from bench.alike import alike, kendall, kendall_interval, ranks, spearman, spearman_interval
+from bench.boards.alike import alike, kendall, kendall_interval, ranks, spearman, spearman_interval
 
 NAN = float("nan")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench import csv_report
+from bench.show import csv_report
 from bobrt.spec import State
 
 if TYPE_CHECKING:

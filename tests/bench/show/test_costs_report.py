@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from bench import costs_report, report
+from bench.show import costs_report, report
 from bobrt.spec import Precision
 
 if TYPE_CHECKING:

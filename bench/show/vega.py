@@ -13,7 +13,7 @@ except ImportError as error:
         "vl-convert-python is not installed, which draws figures", "pip install 'bobrt[report]'"
     ) from error
 
-from bench import figures
+from bench.show import figures
 
 if TYPE_CHECKING:
     Spec = dict[str, Any]

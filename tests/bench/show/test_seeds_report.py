@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench import report, seeds_report
+from bench.show import report, seeds_report
 from bobrt.spec import Precision
 
 if TYPE_CHECKING:

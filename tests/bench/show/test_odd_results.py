@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from bench import report, store
+from bench import store
+from bench.show import report
 from bobrt.errors import ExitCode
 from bobrt.spec import State
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.alike import LEAST, ranks, spearman, spearman_interval
-from bench.board import mean
+from bench.boards.alike import LEAST, ranks, spearman, spearman_interval
+from bench.boards.board import mean
 from bobrt.catalogue import BACKBONES
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bench.board import Board, Origin
-    from bench.standing import Standing
+    from bench.boards.board import Board, Origin
+    from bench.boards.standing import Standing
 
     Floats = NDArray[np.float64]
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.board import mean
-from bench.resample import DIGITS, FEW, left_one_out, ranked_at, resampled, weighed
+from bench.boards.board import mean
+from bench.boards.resample import DIGITS, FEW, left_one_out, ranked_at, resampled, weighed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bench.board import Board
-    from bench.resample import Groups
+    from bench.boards.board import Board
+    from bench.boards.resample import Groups
 
     Floats = NDArray[np.float64]
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import alike, apples, fronts, pareto
-from bench.board import from_results
-from bench.standing import LEAST, RESAMPLES, standing
+from bench import fronts, pareto
+from bench.boards import alike, apples
+from bench.boards.board import from_results
+from bench.boards.standing import LEAST, RESAMPLES, standing
 from bobrt.console import Table
 
 if TYPE_CHECKING:
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bench.alike import Alike
-    from bench.apples import Contrast
-    from bench.board import Board, Reference
-    from bench.standing import Place, Standing
+    from bench.boards.alike import Alike
+    from bench.boards.apples import Contrast
+    from bench.boards.board import Board, Reference
+    from bench.boards.standing import Place, Standing
     from bobrt.result import Result
 
 BACKBONES, SETTINGS = 3, 2

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from bench import (
+from bench import verdict
+from bench.caveats import CAVEATS
+from bench.show import (
     card_report,
     costs_report,
     csv_report,
@@ -13,10 +15,8 @@ from bench import (
     seeds_report,
     standing_report,
     systems_report,
-    verdict,
 )
-from bench.caveats import CAVEATS
-from bench.numbers import digits
+from bench.show.numbers import digits
 from bench.store import read_boards
 from bench.verdict import LeftOut, Ranking, Row, no_sentence, rank, sentence
 from bobrt import console
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bench.board import Board
+    from bench.boards.board import Board
     from bench.store import Boards
     from bobrt.result import Artifact, Result
     from bobrt.speed import Latency, Server

@@ -1,0 +1,1 @@
+"""Over everything that was asked: scores of backbones in settings, and who is ahead."""
