@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import ExitStack, closing
-from typing import IO, TYPE_CHECKING, NamedTuple, Self
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from bobrt.spec import Json, Transform
     from engines.runner import Runner
 
-    Outputs = Mapping[str, NDArray[np.float32]]
+    Outputs = Mapping[str, NDArray[Any]]
+    """`float32`, but for images that are kept."""
 
 BATCH = 32
 LIMIT_BYTES = 20 * 10**9
@@ -110,20 +111,55 @@ class Passes:
                 return Pass(kept, None)
             return self._asked(split, place)
 
-    def asked(self, images: Sequence[NDArray[np.uint8]], change: Callable[..., NDArray[np.uint8]]) -> Outputs:
-        """Return what the engine answers to changed images; nothing is kept.
+    def asked(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        change: Callable[..., NDArray[np.uint8]],
+        kept: Json = None,
+    ) -> Outputs:
+        """Return what the engine answers to changed images; the answers are not kept.
 
         Args:
             images: Each `uint8 [height, width, 3]`.
             change: From resized images and their row numbers to what the engine is asked.
+            kept: What tells the changed images from all others; they are kept then, for the other engines of
+                the same size. None where changing them costs nothing.
 
         """
 
         def prepare(rows: Sequence[int]) -> NDArray[np.uint8]:
             return change(resize([images[row] for row in rows], self._transform), rows)
 
-        parts = list(self._batches(range(len(images)), prepare))
+        if kept is None:
+            parts = list(self._batches(range(len(images)), prepare))
+        else:
+            changed = self._changed(len(images), prepare, kept)
+            parts = list(self._batches(range(len(images)), lambda rows: changed[list(rows)]))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _changed(
+        self, n: int, prepare: Callable[[Sequence[int]], NDArray[np.uint8]], what: Json
+    ) -> NDArray[np.uint8]:
+        """Return changed images, made once for all engines that take them so."""
+        transform = msgspec.to_builtins(self._transform)
+        place = self._folder / digest({"changed": what, "n": n, "transform": transform})
+        with lock(str(place)):
+            if (found := _read(place, n)) is not None:
+                return np.asarray(found[IMAGES])
+            ready = feed.batches(range(n), prepare, self._transform.size, self.batch, self._workers)
+            with closing(ready), _Writer(place, n) as writer:
+                parts = []
+                for images in ready:
+                    parts.append(images)
+                    writer.add({IMAGES: images})
+            self._told_of(writer)
+            return np.concatenate(parts)
+
+    def _told_of(self, writer: _Writer) -> None:
+        if writer.error:
+            self.notes.append(f"what the engine answered is not kept: {writer.error}")
+        else:
+            prune(self._folder, LIMIT_BYTES)
 
     def _asked(self, split: Split, place: Path) -> Pass:
         def prepare(rows: Sequence[int]) -> NDArray[np.uint8]:
@@ -136,10 +172,7 @@ class Passes:
                 parts.append(part)
                 writer.add(part)
         seconds = (self._clock() - began) / measure.NS
-        if writer.error:
-            self.notes.append(f"what the engine answered is not kept: {writer.error}")
-        else:
-            prune(self._folder, LIMIT_BYTES)
+        self._told_of(writer)
         outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return Pass(outputs, len(split.ids) / seconds)
 

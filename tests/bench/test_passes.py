@@ -15,7 +15,7 @@ from bench import passes
 from bench.passes import Passes
 from bobrt.data import Split
 from bobrt.data.resize import resize
-from bobrt.errors import BobrtError
+from bobrt.errors import BobrtError, MachineError
 from bobrt.spec import Transform
 from engines.ort_cpu import OrtCpuRunner
 from engines.runner import answers
@@ -210,3 +210,59 @@ def test_changed_images_are_asked_by_their_rows(engine: Counting, of: Callable[.
     want = answers(engine, resize(split.images, TRANSFORM) // 2, 4)
     assert np.array_equal(got["features"], want["features"])
     assert sorted(seen) == list(range(10))
+
+
+def inverted(calls: list[int]) -> Callable[..., NDArray[np.uint8]]:
+    """Return a change that notes how many images it was given."""
+
+    def change(images: NDArray[np.uint8], rows: Any) -> NDArray[np.uint8]:
+        calls.append(len(rows))
+        return 255 - images
+
+    return change
+
+
+def test_changed_images_are_made_once_for_every_engine(of: Callable[..., Passes]) -> None:
+    """Another file of the same size finds them; the answers are asked anew, and are the same as without."""
+    split, calls = photos(10), []
+    plain = of().asked(split.images, inverted([]))
+    first = of().asked(split.images, inverted(calls), ["inverted", 1])
+    assert sum(calls) == 10
+    other = of(identity="b").asked(split.images, inverted(calls), ["inverted", 1])
+    assert sum(calls) == 10
+    for name in plain:
+        np.testing.assert_array_equal(plain[name], first[name])
+        np.testing.assert_array_equal(plain[name], other[name])
+
+
+@pytest.mark.parametrize(
+    ("kept", "transform"), [(["inverted", 2], TRANSFORM), (["inverted", 1], Transform(size=16, crop_pct=1.0))]
+)
+def test_other_changes_or_another_cut_are_other_images(
+    of: Callable[..., Passes], kept: list[Any], transform: Transform
+) -> None:
+    split, calls = photos(6), []
+    of().asked(split.images, inverted(calls), ["inverted", 1])
+    of(transform).asked(split.images, inverted(calls), kept)
+    assert sum(calls) == 12
+
+
+def test_changed_images_that_cannot_be_kept_are_asked_all_the_same(
+    of: Callable[..., Passes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk costs the keeping, and says so."""
+    split, calls = photos(10), []
+    want = of().asked(split.images, inverted([]))
+    monkeypatch.setattr(passes, "write_atomic", full)
+    asked = of()
+    got = asked.asked(split.images, inverted(calls), ["inverted", 1])
+    np.testing.assert_array_equal(want["logits"], got["logits"])
+    assert asked.notes == ["what the engine answered is not kept: No space left on device"]
+    of().asked(split.images, inverted(calls), ["inverted", 1])
+    assert sum(calls) == 20
+
+
+def full(*_: object) -> None:
+    """Stand for a disk with no room for one more file."""
+    cause = OSError(28, "No space left on device")
+    raise MachineError("cannot write", "free some space") from cause

@@ -23,6 +23,9 @@ draw other noise, and another processor round a value to its neighbour.
 from __future__ import annotations
 
 import zlib
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +35,8 @@ from bobrt.data.corruptions.digital import contrast, elastic_transform, jpeg_com
 from bobrt.data.corruptions.noise import gaussian_noise, impulse_noise, shot_noise
 from bobrt.data.corruptions.weather import brightness, fog, frost, snow
 from bobrt.errors import UsageError, unknown
+from bobrt.paths import sha256_of
+from bobrt.spec import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,6 +63,13 @@ _CORRUPTIONS: dict[str, Callable[[NDArray[np.uint8], int, np.random.Generator], 
 NAMES = tuple(_CORRUPTIONS)
 """The published names, in the published order."""
 SEVERITIES = (1, 2, 3, 4, 5)
+
+
+@cache
+def identity() -> str:
+    """Return a digest of what decides the pixels beside the arguments: this code, and what it calls."""
+    code = sha256_of(*sorted(Path(__file__).parent.glob("*.py")))
+    return digest([code, *(version(name) for name in ("numpy", "scipy", "pillow"))])
 
 
 def corrupt(
