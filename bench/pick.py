@@ -68,8 +68,8 @@ class Difference(NamedTuple):
     """The 95 % interval of that does not hold 0."""
     slower: float
     """Its median latency over the other's."""
-    slower_told: bool
-    """The error bars of the two medians do not overlap."""
+    slower_told: bool | None
+    """The error bars of the two medians do not overlap; None where one has no bar."""
 
 
 class Nearest(NamedTuple):
@@ -158,10 +158,8 @@ def difference(one: Result, other: Result) -> Difference | None:
     if one.accuracy is None or other.accuracy is None or latency is None or beside is None:
         return None
     gap, low, high = _gap(one.accuracy, other.accuracy)
-    bars = latency.spread_ms or latency.ci95_ms, beside.spread_ms or beside.ci95_ms
-    apart = (
-        bars[0] is not None and bars[1] is not None and (bars[0][0] > bars[1][1] or bars[1][0] > bars[0][1])
-    )
+    a, b = latency.spread_ms or latency.ci95_ms, beside.spread_ms or beside.ci95_ms
+    apart = (a[0] > b[1] or b[0] > a[1]) if a and b else None
     return Difference(gap, low > 0 or high < 0, latency.p50_ms / beside.p50_ms, apart)
 
 

@@ -135,7 +135,9 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _noise(told: bool) -> str:
+def _noise(told: bool | None) -> str:
+    if told is None:
+        return "no error bar to tell by"
     return "more than noise" if told else "within noise"
 
 

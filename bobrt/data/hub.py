@@ -103,10 +103,18 @@ def told(folder: Path) -> list[str]:
         UsageError: Its record is damaged.
 
     """
-    origin = _origin(folder) if folder.parent.name == FOLDER and "@" in folder.name else None
-    if origin is None:
-        return []
-    return [f"from {origin.address}; licence: {origin.licence or 'none stated'}", *origin.notes]
+    found = origin_of(folder)
+    return [f"from {found.address}; licence: {found.licence or 'none stated'}", *found.notes] if found else []
+
+
+def origin_of(folder: Path) -> Origin | None:
+    """Return where a folder of images came from, or None if not from the hub.
+
+    Raises:
+        UsageError: Its record is damaged.
+
+    """
+    return _origin(folder) if folder.parent.name == FOLDER and "@" in folder.name else None
 
 
 def _found(root: Path, address: Address) -> Fetched | None:

@@ -8,7 +8,7 @@ import msgspec
 
 from bobrt import data
 from bobrt.catalogue import TASKS
-from bobrt.data import places
+from bobrt.data import hub, hub_address, places
 from bobrt.errors import UsageError, unknown
 from bobrt.spec import Kind, TaskCard
 
@@ -50,10 +50,10 @@ def resolved(name: str) -> TaskCard:
 
 
 def _users(name: str) -> TaskCard | None:
-    """Return the card of a folder of images that the user has named."""
+    """Return the card of a folder of images that the user has named, or had fetched from the hub."""
     if name not in places.names():
         return None
-    return TaskCard(
+    card = TaskCard(
         name=name,
         kind=Kind.CLASSIFICATION,
         data=data.FOLDER,
@@ -61,6 +61,17 @@ def _users(name: str) -> TaskCard | None:
         random_score=0.0,  # told by how many classes there are, once the folder was read
         licence="the user's own",
         source="a folder of images",
+    )
+    place = places.place_of(name)
+    origin = hub.origin_of(place) if place else None
+    if origin is None:
+        return card
+    return msgspec.structs.replace(
+        card,
+        licence=origin.licence or "none stated",
+        source=origin.address,
+        hub=hub_address.parse(origin.address).repo,
+        revision=origin.commit,
     )
 
 

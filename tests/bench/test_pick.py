@@ -218,12 +218,12 @@ def test_of_an_error_rate_less_is_better(make_result: Make) -> None:
 
 @pytest.mark.parametrize(
     ("slower", "bars", "told"),
-    [(1.05, (0.9, 1.1), False), (1.5, (0.9, 1.1), True), (1.5, None, False)],
+    [(1.05, (0.9, 1.1), False), (1.5, (0.9, 1.1), True), (1.5, None, None)],
 )
 def test_a_speed_is_more_than_noise_if_the_bars_part(
-    make: Make, slower: float, bars: tuple[float, float] | None, told: bool
+    make: Make, slower: float, bars: tuple[float, float] | None, told: bool | None
 ) -> None:
-    """Without a bar nothing is told."""
+    """Without a bar nothing is told, and that is said."""
 
     def row(name: str, p50: float) -> Result:
         found = make(name, 900, p50)
@@ -235,6 +235,8 @@ def test_a_speed_is_more_than_noise_if_the_bars_part(
     found = difference(row("a", slower), row("b", 1.0))
     assert found is not None
     assert (found.slower, found.slower_told) == (pytest.approx(slower), told)
+    lines = pick_report.lines(pick([row("a", slower), row("b", 1.0)], {}, {}), FOLDER, FOLDER)
+    assert ("(no error bar to tell by)" in lines[0]) == (told is None)
 
 
 def test_the_answer_is_one_sentence_with_its_evidence(three: list[Result], tmp_path: Path) -> None:

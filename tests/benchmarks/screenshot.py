@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "published" / "gauntlet"
 PICTURE = ROOT / "docs" / "images" / "report.png"
 SIZE = {"width": 1280, "height": 1180}
-COLOURS = 128
+COLOURS = 255
 """Of the picture's palette: a page of text and dots needs no more, and a repository keeps every version."""
 
 
@@ -46,7 +46,7 @@ def main(results: Path = RESULTS, picture: Path = PICTURE) -> None:
         page = Path(folder) / html_report.NAME
         loaded = store.read_all(results)
         html_report.write(loaded.results, store.read_boards(results), [results], page, loaded.problems)
-        drawn = Image.open(BytesIO(shot(page))).convert("RGB").quantize(COLOURS)
+        drawn = Image.open(BytesIO(shot(page))).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
     picture.parent.mkdir(parents=True, exist_ok=True)
     drawn.save(picture, optimize=True)
     console.data(f"{picture}, {picture.stat().st_size / 1e3:.0f} kB")

@@ -21,6 +21,7 @@ from website import COMMIT, Site, hub_data_set, serve
 from bobrt.data import folder, hub, hub_address, hub_layout
 from bobrt.data.hub_address import Address
 from bobrt.errors import MachineError, UsageError
+from bobrt.tasks import cards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -750,9 +751,9 @@ def test_a_folder_of_the_same_name_is_not_taken_for_the_hub_s(
 
 
 def test_a_data_set_of_the_hub_is_a_task_from_its_address_on(
-    loopback: Hub, bobrt: Callable[..., Ran], tmp_path: Path
+    loopback: Hub, bobrt: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By its address and then by its name, and what it came from is said."""
+    """By its address and then by its name, and what it came from is said, and on its card."""
     loopback.site.files |= hub_data_set("org/task", {split("train"): parquet(rows(40))})
     env = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "HF_HOME": str(tmp_path / "home")}
     env |= {"HF_ENDPOINT": loopback.site.address, "HF_UPDATE_DOWNLOAD_COUNTS": "0"}
@@ -767,5 +768,10 @@ def test_a_data_set_of_the_hub_is_a_task_from_its_address_on(
     assert f"to have this very commit again: --data 'hf://datasets/org/task@{COMMIT}'" in ran.err
     again = bobrt(*common, "--task", "org--task", env={**env, "HF_HUB_OFFLINE": "1"})
     assert json.loads(again.out) == json.loads(ran.out)
+    listed = json.loads(bobrt("list", "tasks", "--json", env=env).out)["tasks"]
+    assert next(task["licence"] for task in listed if task["name"] == "org--task") == "none stated"
+    monkeypatch.setenv("XDG_CONFIG_HOME", env["XDG_CONFIG_HOME"])
+    card = cards.named("org--task")
+    assert (card.hub, card.revision, card.source) == ("org/task", COMMIT, f"hf://datasets/org/task@{COMMIT}")
     taken = bobrt(*common, "--task", "cifar10", "--data", "hf://datasets/org/task", env=env)
     assert (taken.code, json.loads(taken.out)["error"]["kind"]) == (2, "usage")
