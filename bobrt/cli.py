@@ -323,7 +323,8 @@ def report(
     if not (found or beside.published):
         raise NothingMatchedError(f"no results in {', '.join(map(str, roots))}", "bobrt bench")
     if not drawn:
-        reports.FORMATS["json" if json else format](found, beside)
+        with store.uncollected():
+            reports.FORMATS["json" if json else format](found, beside)
     elif format is ReportFormat.HTML:
         from bench.show import html_report
 

@@ -7,6 +7,7 @@ setting too. A board holds the scores of one engine kind on one machine, or a ta
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
@@ -18,7 +19,7 @@ from bobrt.errors import UsageError
 from bobrt.spec import Frozen, Kind, Precision, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -179,7 +180,8 @@ def _board(engines: Engines, group: list[Result], against: Reference) -> Board:
     scores = np.full((len(rows), len(columns), len(seeds)), np.nan)
     for (origin, name, seed), value in found.items():
         scores[rows[origin], columns[name], seeds[seed]] = value
-    names = [_label(origin, origins) for origin in origins]
+    several = Counter(origin.backbone for origin in origins)
+    names = [_label(origin, several) for origin in origins]
     notes = [f"{name} is of the pool and not here" for name in against.pool if name not in names]
     if older := len(group) - len(newest):
         notes.append(f"{older} records have a newer one of the same cell")
@@ -201,10 +203,9 @@ def places(keys: Sequence[T]) -> dict[T, int]:
     return {key: place for place, key in enumerate(keys)}
 
 
-def _label(origin: Origin, origins: list[Origin]) -> str:
+def _label(origin: Origin, several: Mapping[str, int]) -> str:
     """Return a backbone's name, with its weights where the board has several of it."""
-    several = sum(other.backbone == origin.backbone for other in origins) > 1
-    return f"{origin.backbone} ({origin.weights[:17]})" if several else origin.backbone
+    return f"{origin.backbone} ({origin.weights[:17]})" if several[origin.backbone] > 1 else origin.backbone
 
 
 def _asked(result: Result) -> Iterator[tuple[Setting, float]]:

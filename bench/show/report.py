@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from bobrt.speed import Latency, Server
 
 MB = 1e6
-
+MOST = 1000
+"""Rows of a table on a terminal, the best of a ranking first."""
 
 RANKED = ["rank", "front", "backbone", "runtime", "precision", "accuracy %", "accuracy 95 %", "drop"]
 RANKED += ["p50 ms", "p50 bar", "p90 ms", "p99 ms", "images/s", "file MB", "peak MB", "caveats"]
@@ -63,29 +64,31 @@ def as_table(results: list[Result], beside: Boards | None = None) -> None:
     """Print the rankings, the standings, what is left out of them, and the answer in one sentence."""
     rankings, left_out = rank(results)
     for ranking in rankings:
-        console.data(_title(ranking))
-        console.table(ranked_table(ranking))
-        console.data("")
-    more = (seeds_report, systems_report, gauntlet_report)
-    for title, table in (entry for kind in more for entry in kind.tables(results)):
-        console.data(title)
-        console.table(table)
-        console.data("")
+        _print(_title(ranking), ranked_table(ranking._replace(rows=ranking.rows[:MOST])), len(ranking.rows))
+    for kind in (seeds_report, systems_report, gauntlet_report):
+        for title, table in kind.tables(results):
+            _print(title, table, len(table.rows))
     for board in _boards(results, beside):
         for title, table in standing_report.tables(board, results):
-            console.data(title)
-            console.table(table)
-            console.data("")
+            _print(title, table, len(table.rows))
         for line in [*standing_report.notes(board), ""]:
             console.data(line)
     for line in gauntlet_report.reasons(results):
         console.data(f"Not asked: {line}")
     if left_out:
-        console.data("Not ranked")
-        console.table(left_out_table(left_out))
-        console.data("")
+        _print("Not ranked", left_out_table(left_out[:MOST]), len(left_out))
     for line in _answers(rankings, left_out):
         console.data(line)
+
+
+def _print(title: str, table: Table, count: int) -> None:
+    """Print a table, or the first rows of one that nobody would read to its end."""
+    console.data(title)
+    console.table(table._replace(rows=table.rows[:MOST]))
+    if count > MOST:
+        more = count - MOST
+        console.data(f"{more:,} more row{'s' if more > 1 else ''}: bobrt report --format csv")
+    console.data("")
 
 
 def _answers(rankings: list[Ranking], left_out: list[LeftOut]) -> list[str]:

@@ -164,9 +164,12 @@ def test_report_is_written_beside_the_records(tiny_run: TinyRun) -> None:
     text = (space.results / "report.md").read_text()
     assert text.startswith("# bobrt report\n\nOf 3 verified engines for digits, ")
     assert ran.out.splitlines()[-1] in text
-    ranked, _, rest = text.partition("## Throughput by batch")
+    ranked, _, rest = text.partition("## Fronts: ")
+    costs, _, rest = rest.partition("## Throughput by batch")
     batches, _, unranked = rest.partition("## Not ranked")
     assert [part.count("| test_resnet |") for part in (ranked, batches, unranked)] == [3, 3, 4]
+    assert "## Budgets: " in costs
+    assert "## Precision ladders" in costs
     assert "## Machines" in text
 
 
@@ -221,7 +224,8 @@ def test_one_precision_runs_beside_the_reference(workspace: Workspace, records: 
     assert ran.err.count("already done") == 2
     assert json.loads(found["ort-cpu int8"].read_text())["state"] == "complete"
     assert all(found[name].read_bytes() == content for name, content in kept.items())
-    assert (workspace.results / "report.md").read_text().count("| test_resnet |") == 3 + 3 + 4
+    ranked, _, _ = (workspace.results / "report.md").read_text().partition("## Fronts: ")
+    assert ranked.count("| test_resnet |") == 3
 
 
 def test_rerun_measures_again_what_is_done(

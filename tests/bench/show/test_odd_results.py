@@ -103,3 +103,20 @@ def test_a_folder_with_nothing_but_damage_is_no_result(tmp_path: Path, here: Cal
     assert ran.code == ExitCode.NOTHING_MATCHED
     assert "bad.json is damaged" in ran.err
     assert "no results in " in ran.err
+
+
+def test_a_table_that_nobody_would_read_to_its_end_is_cut_and_says_so(
+    make_result: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first rows, how many more there are, and the format that has them all; the answer is over all."""
+    monkeypatch.setattr(report, "MOST", 3)
+    rows = [make_result(f"backbone-{i}", 0.5, 1.0 + i) for i in range(5)]
+    failed = [make_result(f"failed-{i}", state=State.FAILED, reason="it crashed") for i in range(4)]
+    report.as_table([*rows, *failed])
+    shown = capsys.readouterr().out
+    assert [f"backbone-{i}" in shown for i in range(5)] == [True, True, True, False, False]
+    assert "2 more rows: bobrt report --format csv" in shown
+    assert "1 more row: bobrt report --format csv" in shown
+    assert "Of 5 verified engines for digits" in shown
+    report.FORMATS["csv"]([*rows, *failed])
+    assert len(capsys.readouterr().out.strip().splitlines()) == 10
