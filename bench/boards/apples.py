@@ -14,10 +14,11 @@ import numpy as np
 
 from bench.boards.alike import LEAST, ranks, spearman, spearman_interval
 from bench.boards.board import mean
+from bench.welch import holm
 from bobrt.catalogue import BACKBONES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -177,15 +178,6 @@ def wilcoxon(differences: Floats) -> float:
         chance = (chance + np.concatenate([np.zeros(rank), chance[:-rank]])) / 2
     reached = int(doubled[values > 0].sum())
     return float(min(1.0, 2 * min(chance[: reached + 1].sum(), chance[reached:].sum())))
-
-
-def holm(ps: Sequence[float]) -> list[float]:
-    """Return p-values corrected for there being several (Holm 1979)."""
-    corrected, highest = [0.0] * len(ps), 0.0
-    for place, index in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
-        highest = max(highest, min(1.0, (len(ps) - place) * ps[index]))
-        corrected[index] = highest
-    return corrected
 
 
 def scales(board: Board, found: Standing) -> Iterator[Scale]:

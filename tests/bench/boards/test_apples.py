@@ -11,9 +11,10 @@ from boards import made, published
 from scipy import stats
 
 from bench.boards import apples
-from bench.boards.apples import architecture, holm, kin, wilcoxon
+from bench.boards.apples import architecture, kin, wilcoxon
 from bench.boards.board import Board, Origin
 from bench.boards.standing import standing
+from bench.welch import holm
 
 VITS = ["vit_base_patch16_224", "vit_small_patch16_224"]
 
