@@ -208,7 +208,7 @@ def _record(path: Path | str) -> Result:
 
 
 def _bytes_of(path: Path | str) -> bytes:
-    """Return the bytes of a file, by the system's own calls: for small files Python's cost as much again."""
+    """Return the bytes of a file, by the system's own calls: there may be a hundred thousand small ones."""
     handle = os.open(path, os.O_RDONLY)
     try:
         parts = []
