@@ -53,18 +53,13 @@ class Step(NamedTuple):
     """Bytes of fp32's file over this one's."""
 
 
-def one_image(result: Result) -> Latency | None:
-    """Return a record's latency of one image."""
-    return next((row for row in result.latency if row.batch == 1), None)
-
-
 def _p50(result: Result) -> float | None:
-    row = one_image(result)
+    row = result.one_image
     return row.p50_ms if row else None
 
 
 def _p99(result: Result) -> float | None:
-    row = one_image(result)
+    row = result.one_image
     return row.p99_ms if row else None
 
 
@@ -133,8 +128,7 @@ def ladder(results: Sequence[Result]) -> Iterator[Step]:
     """
     ranked = [result for result in results if not why_unranked(result)]
     base = {_rung(result): result for result in ranked if result.cell.precision is Precision.FP32}
-    order = list(Precision)
-    for result in sorted(ranked, key=lambda r: (_rung(r), order.index(r.cell.precision))):
+    for result in sorted(ranked, key=lambda r: (_rung(r), r.cell.precision.place)):
         below = base.get(_rung(result))
         if below is not None and result is not below and result.cell.precision is not Precision.FP32:
             yield _step(result, below)
@@ -152,7 +146,7 @@ def _step(result: Result, base: Result) -> Step:
     if result.accuracy and base.accuracy:
         sign = 1 if base.accuracy.higher_is_better else -1
         lost = sign * (base.accuracy.value - result.accuracy.value)
-    one, other = _bar(one_image(result)), _bar(one_image(base))
+    one, other = _bar(result.one_image), _bar(base.one_image)
     return Step(
         result=result,
         base=base,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.fronts import COSTS, one_image
+from bench.fronts import COSTS
 from bench.verdict import rows, why_unranked
 from bobrt.errors import NothingMatchedError, UsageError, unknown
 
@@ -154,7 +154,7 @@ def difference(one: Result, other: Result) -> Difference | None:
     The interval of the difference is Newcombe's (1998, method 10): from the two rows' own intervals, as if
     each had been asked other images. Both were asked the same, so it is on the careful side.
     """
-    latency, beside = one_image(one), one_image(other)
+    latency, beside = one.one_image, other.one_image
     if one.accuracy is None or other.accuracy is None or latency is None or beside is None:
         return None
     gap, low, high = _gap(one.accuracy, other.accuracy)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import gc
 import os
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
 
+from bench import records
 from bench.boards.board import Reference
 from bench.boards.score_files import SCORES, from_scores, reference
 from bobrt.errors import UsageError
 from bobrt.paths import sha256_of, write_atomic
 from bobrt.result import SCHEMA, CellRecord, Result, Samples, to_json
-from bobrt.spec import Precision, Record, is_sealed
+from bobrt.spec import Record
 from bobrt.strict import parse_json, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from bobrt.spec import Cell
 
 SAMPLES = ".samples.json"
-BLOCK = 1 << 18
-"""Bytes read at once."""
 LOADGEN = ".loadgen"
 """Suffix of the folder beside a record that holds LoadGen's logs, a folder for each of its runs."""
 
@@ -58,13 +55,6 @@ class _Times(Record, frozen=True, kw_only=True):
     """All calls of a loop, round after round."""
     rounds: dict[str, list[int]] = {}
     """How many of them each round took."""
-
-
-class _Version(Record, frozen=True, kw_only=True):
-    schema: int
-
-
-_DECODER = msgspec.json.Decoder(Result)
 
 
 def path_of(root: Path, system_id: str, cell: Cell | CellRecord, limit: int | None) -> Path:
@@ -128,7 +118,7 @@ def drop_old_samples(path: Path, result: Result) -> None:
 
 def read(path: Path) -> Result:
     """Return one record; raise `UsageError` that names the file if it is damaged, edited or too new."""
-    result = _record(path)
+    result = records.read(path)
     samples = path.with_name(result.samples.file) if result.samples else None
     if samples and samples.is_file():
         _require_samples(path, result)
@@ -143,12 +133,10 @@ def read_all(*roots: Path) -> Loaded:
     """
     found: dict[tuple[str, str, int | None], tuple[str, Result]] = {}
     problems = []
-    with uncollected():
-        for path in (path for root in roots for path in _files(root)):
-            try:
-                result = _record(path)
-            except UsageError as error:
-                problems.append(error.message)
+    with records.uncollected():
+        for path, result in records.read_many(path for root in roots for path in _files(root)):
+            if isinstance(result, UsageError):
+                problems.append(result.message)
                 continue
             key = result.system.id, result.cell.key, result.limit
             there = found.setdefault(key, (path, result))
@@ -168,55 +156,6 @@ def _files(root: Path) -> Iterator[str]:
         for name in sorted([*files, *folders]):  # a folder with a record's name is one that cannot be read
             if name.endswith(".json") and not name.endswith(SAMPLES) and not name.startswith("."):
                 yield f"{at}/{name}"
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Keep the garbage collector from walking over every record so far, again and again, now and later.
-
-    Records hold no cycles: nothing of them could be left for it.
-    """
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if on:
-            gc.enable()
-
-
-def _record(path: Path | str) -> Result:
-    """Return one record, whatever became of its raw times."""
-    try:
-        content = _bytes_of(path)
-        result = _DECODER.decode(content)
-    except (OSError, UnicodeDecodeError, msgspec.DecodeError):
-        result = None
-    name = f"result {path}"
-    if result is None or result.schema != SCHEMA:
-        text = read_text(Path(path), "result")
-        schema = parse_json(text, _Version, name).schema
-        if schema != SCHEMA:
-            raise UsageError(
-                f"{name} has schema {schema}; this bobrt reads {SCHEMA}", "install a newer bobrt"
-            )
-        content, result = text.encode(), parse_json(text, Result, name)  # says what is wrong with it
-    if not is_sealed(content, result.seal):
-        raise UsageError(f"{name} was edited: it is not what its seal was put on", "bench the cell again")
-    return result
-
-
-def _bytes_of(path: Path | str) -> bytes:
-    """Return the bytes of a file, by the system's own calls: there may be a hundred thousand small ones."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        parts = []
-        while part := os.read(handle, BLOCK):
-            parts.append(part)
-        return b"".join(parts)
-    finally:
-        os.close(handle)
 
 
 def _require_samples(path: Path, result: Result) -> None:
@@ -251,6 +190,6 @@ def _order(result: Result) -> tuple[str, str, str, str, int, str]:
         cell.task,
         cell.backbone,
         cell.runtime,
-        list(Precision).index(cell.precision),
+        cell.precision.place,
         cell.key,
     )

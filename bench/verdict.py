@@ -32,7 +32,10 @@ class Row(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """The rows of one task, protocol and machine: the only rows that may be compared."""
+    """The rows of one task, protocol and machine: the only rows that may be compared.
+
+    Of the rows of one rank the fastest comes first.
+    """
 
     system: str
     task: str
@@ -68,7 +71,7 @@ def why_unranked(result: Result) -> str:
         return "unverified: its accuracy was not measured"
     if result.limit is not None:
         return f"limited to {result.limit} test images"
-    if not any(row.batch == 1 for row in result.latency):
+    if result.one_image is None:
         return "its engine cannot answer one image at a time"
     if "unstable" in result.caveats:
         low, high = next(row.spread_ms for row in result.latency if row.spread_ms)
@@ -80,7 +83,7 @@ def why_unranked(result: Result) -> str:
 
 def sentence(ranking: Ranking) -> str:
     """Answer the question in one sentence: the fastest of the most accurate, and the fastest of all."""
-    best = min((row for row in ranking.rows if row.rank == 1), key=lambda row: row.latency.p50_ms)
+    best = ranking.rows[0]
     fastest = min(ranking.rows, key=lambda row: row.latency.p50_ms)
     how = "" if ranking.protocol == "finetune" else f" by {ranking.protocol}"
     text = f"Of {len(ranking.rows)} verified engines for {ranking.task}{how}, {_said(best)} is the fastest "
@@ -125,22 +128,20 @@ def no_sentence(left_out: list[LeftOut]) -> str:
 def rows(group: list[Result]) -> list[Row]:
     """Return results that may be ranked, by rank, those of one rank by latency."""
     measured = [
-        (result, result.accuracy, next(row for row in result.latency if row.batch == 1))
+        (result, accuracy, latency)
         for result in group
-        if result.accuracy is not None
+        if (accuracy := result.accuracy) is not None and (latency := result.one_image) is not None
     ]
     if not measured:
         return []
     sign = 1 if measured[0][1].higher_is_better else -1
     accuracies = np.array([sign * accuracy.value for _, accuracy, _ in measured])
     # Of an interval, the end that is better and the one that is worse.
-    worse, better = np.sort([[sign * end for end in accuracy.ci95] for _, accuracy, _ in measured]).T
+    worse, better = np.sort(sign * np.array([accuracy.ci95 for _, accuracy, _ in measured])).T
     above = len(measured) - np.searchsorted(np.sort(worse), better, side="right")
-    on = front(accuracies, np.array([latency.p50_ms for _, _, latency in measured]))
-    found = [
-        Row(1 + int(behind), bool(kept), *row) for row, behind, kept in zip(measured, above, on, strict=True)
-    ]
-    return sorted(found, key=lambda row: (row.rank, row.latency.p50_ms))
+    p50 = np.array([latency.p50_ms for _, _, latency in measured])
+    ranks, on = (1 + above).tolist(), front(accuracies, p50).tolist()
+    return [Row(ranks[i], on[i], *measured[i]) for i in np.lexsort((p50, above)).tolist()]
 
 
 def _said(row: Row) -> str:

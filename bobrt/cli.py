@@ -304,7 +304,7 @@ def report(
     json: AsJson = False,
 ) -> None:
     """Show results: rankings, standings, what is left out and why."""
-    from bench import store
+    from bench import records, store
     from bench.show import report as reports
 
     roots = folders or []
@@ -323,7 +323,7 @@ def report(
     if not (found or beside.published):
         raise NothingMatchedError(f"no results in {', '.join(map(str, roots))}", "bobrt bench")
     if not drawn:
-        with store.uncollected():
+        with records.uncollected():
             reports.FORMATS["json" if json else format](found, beside)
     elif format is ReportFormat.HTML:
         from bench.show import html_report

@@ -211,6 +211,14 @@ class Result(Record, frozen=True, kw_only=True):
     seal: str = ""
     """sha256 of this record as compact JSON with an empty seal: an edited record is found out."""
 
+    @property
+    def one_image(self) -> Latency | None:
+        """Latency of one image at a time; None where the file cannot, or was not timed."""
+        for row in self.latency:
+            if row.batch == 1:
+                return row
+        return None
+
     def sealed(self) -> Result:
         """Return this record with its seal."""
         return msgspec.structs.replace(self, seal=seal_of(msgspec.json.encode(self)))

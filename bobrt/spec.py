@@ -36,6 +36,14 @@ class Precision(StrEnum):
     INT8 = "int8"
     FP8 = "fp8"
 
+    @property
+    def place(self) -> int:
+        """Place among the precisions, the lower ones last."""
+        return _PLACES[self]
+
+
+_PLACES = {precision: place for place, precision in enumerate(Precision)}
+
 
 class Placement(StrEnum):
     """Whose rules placed the Q/DQ nodes of an int8 file."""
@@ -378,12 +386,17 @@ def seal_of(record: bytes | str) -> str:
     return hashlib.sha256(msgspec.json.encode({**content, "seal": ""})).hexdigest()
 
 
-def is_sealed(record: bytes, seal: str) -> bool:
-    """Tell whether `seal` is that of a record's JSON, which ends with it as a rule.
+def sealed(record: bytes) -> bytes | None:
+    """Return a record as compact JSON if it ends with the seal put on it, as what bobrt wrote does.
 
-    As a rule the JSON is what msgspec wrote, but for white space: then its bytes are hashed as they are, and
-    nothing is decoded. A record another tool wrote anew is decoded.
+    Its bytes are hashed but for white space, nothing is decoded. None says that `seal_of` is to be asked:
+    another tool may have written it anew.
+
+    Raises:
+        msgspec.DecodeError: It is no JSON.
+
     """
-    compact, end = msgspec.json.format(record, indent=-1), f'"seal":"{seal}"}}'.encode()
-    plain = hashlib.sha256(compact.removesuffix(end) + b'"seal":""}').hexdigest()
-    return (compact.endswith(end) and plain == seal) or seal_of(record) == seal
+    compact = msgspec.json.format(record, indent=-1)
+    plain, _, seal = compact.rpartition(b'"seal":"')
+    found = hashlib.sha256(plain + b'"seal":""}').hexdigest()
+    return compact if seal == f'{found}"}}'.encode() else None

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bobrt.result import Answer, Result
+    from bobrt.result import Result
+    from bobrt.spec import Batch, Protocol
+
+    _Asked = tuple[str, Protocol, str, str, str, bool]
+    """Task, protocol, question and its kind (both empty for the task itself), metric, and whether more is
+    better."""
 
 T = TypeVar("T")
 
@@ -143,7 +148,9 @@ class Reference(Frozen, frozen=True, kw_only=True):
     """Of groups, such as `classification`; 1 for what is not named."""
 
 
-def from_results(results: Sequence[Result], against: Reference | None = None) -> list[Board]:
+def from_results(
+    results: Sequence[Result], against: Reference | None = None, least: tuple[int, int] = (0, 0)
+) -> list[Board]:
     """Return a board for each machine, runtime, precision and batch axis.
 
     Complete records over the whole test split are used, whether or not their speed is known: a standing is
@@ -153,35 +160,43 @@ def from_results(results: Sequence[Result], against: Reference | None = None) ->
         results: Any records.
         against: Pool and weights; all backbones, and every group alike, if None. One of the pool that a
             board lacks is named in its notes.
+        least: Backbones and settings of a board; one with fewer is not made.
 
     """
-    kinds: dict[Engines, list[Result]] = {}
+    kinds: dict[tuple[str, str, Precision, Batch], list[Result]] = {}
     for result in results:
         if result.state is State.COMPLETE and result.limit is None:
-            kinds.setdefault(Engines.of(result), []).append(result)
-    order = list(Precision)
-    ordered = sorted(kinds, key=lambda e: (e.system, e.runtime, order.index(Precision(e.precision)), e.batch))
-    return [_board(engines, kinds[engines], against or Reference()) for engines in ordered]
+            cell = result.cell
+            kind = result.system.id, cell.runtime, cell.precision, cell.batch
+            kinds.setdefault(kind, []).append(result)
+    groups = {Engines.of(group[0]): group for group in kinds.values()}
+    ordered = sorted(groups, key=lambda e: (e.system, e.runtime, Precision(e.precision).place, e.batch))
+    boards = (_board(engines, groups[engines], against or Reference(), least) for engines in ordered)
+    return [board for board in boards if board]
 
 
-def _board(engines: Engines, group: list[Result], against: Reference) -> Board:
-    """Return the board of records that differ in backbone, task, protocol and seed."""
+def _board(engines: Engines, group: list[Result], against: Reference, least: tuple[int, int]) -> Board | None:
+    """Return the board of records that differ in backbone, task, protocol and seed, if it has enough."""
     newest = {r.cell.key: r for r in sorted(group, key=lambda r: r.started)}
-    found: dict[tuple[Origin, str, int], float] = {}
-    known: dict[str, Setting] = {}
-    for result in newest.values():
-        origin = Origin(result.cell.backbone, result.cell.weights)
-        for setting, value in _asked(result):
-            found[origin, known.setdefault(setting.name, setting).name, result.cell.seed] = value
-    settings = sorted(known.values(), key=lambda s: (s.group, s.name))
-    origins = sorted({origin for origin, _, _ in found})
-    rows, seeds = places(origins), places(sorted({seed for _, _, seed in found}))
+    found = [
+        ((result.cell.backbone, result.cell.weights), asked, result.cell.seed, value)
+        for result in newest.values()
+        for asked, value in _asked(result)
+    ]
+    known = {asked: _setting(asked) for asked in dict.fromkeys(asked for _, asked, _, _ in found)}
+    settings = sorted({s.name: s for s in reversed(known.values())}.values(), key=lambda s: (s.group, s.name))
     columns = places([setting.name for setting in settings])
+    column = {asked: columns[setting.name] for asked, setting in known.items()}
+    origins = sorted({key for key, *_ in found})
+    if len(origins) < least[0] or len(settings) < least[1]:
+        return None
+    rows, seeds = places(origins), places(sorted({seed for _, _, seed, _ in found}))
     scores = np.full((len(rows), len(columns), len(seeds)), np.nan)
-    for (origin, name, seed), value in found.items():
-        scores[rows[origin], columns[name], seeds[seed]] = value
-    several = Counter(origin.backbone for origin in origins)
-    names = [_label(origin, several) for origin in origins]
+    if found:
+        at = np.array([(rows[key], column[asked], seeds[seed]) for key, asked, seed, _ in found])
+        scores[tuple(at.T)] = [value for *_, value in found]
+    several = Counter(backbone for backbone, _ in origins)
+    names = [_label(Origin(*key), several) for key in origins]
     notes = [f"{name} is of the pool and not here" for name in against.pool if name not in names]
     if older := len(group) - len(newest):
         notes.append(f"{older} records have a newer one of the same cell")
@@ -191,7 +206,7 @@ def _board(engines: Engines, group: list[Result], against: Reference) -> Board:
         settings=settings,
         scores=scores,
         pool=np.array([not against.pool or name in against.pool for name in names], dtype=bool),
-        origins=origins,
+        origins=[Origin(*key) for key in origins],
         weights=dict(against.weights),
         engines=engines,
         notes=notes,
@@ -208,35 +223,34 @@ def _label(origin: Origin, several: Mapping[str, int]) -> str:
     return f"{origin.backbone} ({origin.weights[:17]})" if several[origin.backbone] > 1 else origin.backbone
 
 
-def _asked(result: Result) -> Iterator[tuple[Setting, float]]:
-    """Yield each setting a record has a finite score in."""
+def _asked(result: Result) -> Iterator[tuple[_Asked, float]]:
+    """Yield what a record has a finite score in, and the score."""
     cell, accuracy = result.cell, result.accuracy
-    card = TASKS.find(cell.task.partition("@")[0])
-    chance = card.random_score if card else None
     if accuracy and math.isfinite(accuracy.value):
-        kind = card.kind if card else _KINDS.get(accuracy.metric)
-        name = " ".join([cell.task, str(cell.protocol), accuracy.metric])
-        higher = accuracy.higher_is_better
-        yield (
-            _setting(name, str(kind or accuracy.metric), accuracy.metric, chance, higher=higher),
-            accuracy.value,
-        )
+        asked = cell.task, cell.protocol, "", "", accuracy.metric, accuracy.higher_is_better
+        yield asked, accuracy.value
     for answer in result.gauntlet:
         if answer.value is not None and math.isfinite(answer.value):
-            name = " ".join([cell.task, str(cell.protocol), answer.question, answer.metric])
-            random, higher = _chance(answer, chance), answer.higher_is_better
-            yield _setting(name, answer.kind, answer.metric, random, higher=higher), answer.value
+            higher = answer.higher_is_better
+            yield (
+                (cell.task, cell.protocol, answer.question, answer.kind, answer.metric, higher),
+                answer.value,
+            )
 
 
-def _chance(answer: Answer, of_task: float | None) -> float | None:
-    """Return what guessing scores in a question."""
-    if answer.kind in _AT_THE_TASKS_CHANCE:
-        return of_task
-    card = TASKS.find(answer.question)
-    return card.random_score if card else None
-
-
-def _setting(name: str, group: str, metric: str, random: float | None, *, higher: bool) -> Setting:
-    # A metric of a card is a fraction; of one nobody described neither end is known.
-    perfect = None if random is None else float(higher)
-    return Setting(name if higher else f"{name} (lower)", group, metric, higher, random, perfect)
+def _setting(asked: _Asked) -> Setting:
+    """Return the setting of what records were asked; the cards say the rest."""
+    task, protocol, question, kind, metric, higher = asked
+    card = TASKS.find(task.partition("@")[0])
+    beside = card if not question or kind in _AT_THE_TASKS_CHANCE else TASKS.find(question)
+    random = beside.random_score if beside else None
+    name = " ".join(part for part in (task, str(protocol), question, metric) if part)
+    return Setting(
+        name=name if higher else f"{name} (lower)",
+        group=kind or str(card.kind if card else _KINDS.get(metric, metric)),
+        metric=metric,
+        higher_is_better=higher,
+        random=random,
+        # A metric of a card is a fraction; of one nobody described neither end is known.
+        perfect=None if random is None else float(higher),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench import verdict
-from bench.fronts import COSTS, one_image
+from bench.fronts import COSTS
 from bobrt.artifacts import version
 from bobrt.catalogue import TASKS, backbone
 from bobrt.errors import BobrtError, MachineError, NothingMatchedError
@@ -60,7 +60,7 @@ def _entry(result: Result) -> list[dict[str, Json]]:
     from huggingface_hub import EvalResult  # noqa: PLC0415 - an extra
     from huggingface_hub.repocard_data import eval_results_to_model_index  # noqa: PLC0415
 
-    cell, accuracy, latency = result.cell, result.accuracy, one_image(result)
+    cell, accuracy, latency = result.cell, result.accuracy, result.one_image
     if accuracy is None or latency is None or result.artifact is None:  # a ranked row has them
         return []
     on: dict[str, Json] = {

@@ -65,7 +65,7 @@ def _end(part: str, name: str, end: int) -> Callable[[Result], Json]:
     """Return a column that is one end of an interval."""
 
     def value(result: Result) -> Json:
-        found = fronts.one_image(result) if part == "latency" else getattr(result, part)
+        found = result.one_image if part == "latency" else getattr(result, part)
         both = getattr(found, name, None)
         return None if both is None else both[end]
 
@@ -73,7 +73,7 @@ def _end(part: str, name: str, end: int) -> Callable[[Result], Json]:
 
 
 def _one_image(name: str) -> Callable[[Result], Json]:
-    return lambda result: getattr(fronts.one_image(result), name, None)
+    return lambda result: getattr(result.one_image, name, None)
 
 
 COLUMNS: dict[str, Callable[[Result], Json]] = {

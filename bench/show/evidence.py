@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from bench import fronts, store
+from bench import store
 from bobrt.errors import BobrtError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def evidence(result: Result, places: Places, systems: Once) -> dict[str, Json]:
         "max_abs": number(result.parity.max_abs if result.parity else None),
         "input": result.input.size if result.input else None,
         "drift": number(result.drift.relative if result.drift else None),
-        "rounds_ms": [number(value) for value in _rounds(fronts.one_image(result))],
+        "rounds_ms": [number(value) for value in _rounds(result.one_image)],
         "samples": msgspec.to_builtins(result.samples) if result.samples else None,
         "notes": result.notes,
         "log": result.log,
@@ -107,7 +107,7 @@ def _rounds(row: Latency | None) -> list[float]:
 
 def times(result: Result, places: Places) -> dict[str, Json]:
     """Return the histogram of one image's latency, or why there is none."""
-    row, path = fronts.one_image(result), places.record(result)
+    row, path = result.one_image, places.record(result)
     if row is None or result.samples is None:
         return {"histogram": None, "no_histogram": "the record names no raw times"}
     if path is None:

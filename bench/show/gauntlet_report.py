@@ -38,9 +38,8 @@ def _table(group: list[Result]) -> Table:
     seeds = len({result.cell.seed for result in group}) > 1
     header = ["backbone", "runtime", "precision", *(["seed"] if seeds else []), "accuracy %", *names.values()]
     base = {_checkpoint(result): result for result in group if result.cell.precision is Precision.FP32}
-    order = list(Precision)
     rows = []
-    for result in sorted(group, key=lambda r: (*_checkpoint(r), order.index(r.cell.precision))):
+    for result in sorted(group, key=lambda r: (*_checkpoint(r), r.cell.precision.place)):
         found = {answer.question: answer for answer in result.gauntlet}
         beside = base.get(_checkpoint(result))
         others = {a.question: a for a in beside.gauntlet} if beside and beside is not result else {}

@@ -79,7 +79,7 @@ def page(
         *(beside.published if beside else []),
         *standing_report.boards(results, beside.against if beside else None),
     ]
-    across = [*seeds_report.tables(list(results)), *systems_report.tables(list(results))]
+    across = [*seeds_report.tables(rankings), *systems_report.tables(rankings)]
     return {
         "counts": {
             "cells": len(results),
@@ -236,7 +236,7 @@ def _scores(result: Result, factors: dict[tuple[str, str], float]) -> dict[str, 
 
 def _costs(result: Result) -> dict[str, Json]:
     """Return speed and size, in the unit their names say."""
-    row = fronts.one_image(result)
+    row = result.one_image
     bar = (row.spread_ms or row.ci95_ms) if row else None
     return {
         "p50": number(row.p50_ms if row else None),

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import store
-from bench.fronts import one_image
 from bench.pick import LIMITS, difference
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def _name(result: Result) -> str:
 
 
 def _figures(result: Result) -> str:
-    accuracy, latency = result.accuracy, one_image(result)
+    accuracy, latency = result.accuracy, result.one_image
     told = []
     if accuracy:
         low, high = accuracy.ci95
@@ -175,7 +174,7 @@ def _row(
 ) -> dict[str, Json] | None:
     if result is None:
         return None
-    latency, found = one_image(result), difference(result, other) if other else None
+    latency, found = result.one_image, difference(result, other) if other else None
     path = cache / result.artifact.path if result.artifact else None
     return {
         "cell": {name: getattr(result.cell, name) for name in result.cell.__struct_fields__},

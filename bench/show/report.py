@@ -65,9 +65,9 @@ def as_table(results: list[Result], beside: Boards | None = None) -> None:
     rankings, left_out = rank(results)
     for ranking in rankings:
         _print(_title(ranking), ranked_table(ranking._replace(rows=ranking.rows[:MOST])), len(ranking.rows))
-    for kind in (seeds_report, systems_report, gauntlet_report):
-        for title, table in kind.tables(results):
-            _print(title, table, len(table.rows))
+    across = [*seeds_report.tables(rankings), *systems_report.tables(rankings)]
+    for title, table in [*across, *gauntlet_report.tables(results)]:
+        _print(title, table, len(table.rows))
     for board in _boards(results, beside):
         for title, table in standing_report.tables(board, results):
             _print(title, table, len(table.rows))
@@ -119,11 +119,11 @@ def as_markdown(results: list[Result], beside: Boards | None = None) -> str:
     parts = ["# bobrt report", *_answers(rankings, left_out)]
     for ranking in rankings:
         parts += [f"## {_title(ranking)}", markdown_table(ranked_table(ranking)), _footnote(ranking)]
-    seeds = seeds_report.tables(results)
+    seeds = seeds_report.tables(rankings)
     for title, table in seeds:
         parts += [f"## {title}", markdown_table(table)]
     parts += [seeds_report.LEGEND] if seeds else []
-    systems = systems_report.tables(results)
+    systems = systems_report.tables(rankings)
     for title, table in systems:
         parts += [f"## {title}", markdown_table(table)]
     parts += [systems_report.LEGEND] if systems else []

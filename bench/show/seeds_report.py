@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.verdict import why_unranked
+import numpy as np
+
 from bench.welch import t_quantile
 from bobrt.console import Table
-from bobrt.spec import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from bench.verdict import Ranking
     from bobrt.result import Result
-    from bobrt.spec import Batch
+    from bobrt.spec import Batch, Precision
 
     Kind = tuple[str, str, str, Precision, Batch]
     """Backbone, weights, runtime, precision and batch: what engines of several seeds have in common."""
@@ -42,7 +43,7 @@ class Mean(NamedTuple):
 
 def mean(values: Sequence[float]) -> Mean:
     """Return the mean of at least two values with its interval, and the lowest and highest of them."""
-    half = _student(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    half = _student(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return Mean(fmean(values), half, min(values), max(values), len(values))
 
 
@@ -51,27 +52,25 @@ def _student(df: int) -> float:
     return t_quantile(0.05, df)
 
 
-def tables(results: Sequence[Result]) -> list[tuple[str, Table]]:
-    """Return a title and a table for each machine, task and protocol with engines of several seeds."""
-    places: dict[tuple[str, str, str], dict[Kind, list[Result]]] = {}
-    for result in results:
-        if not why_unranked(result):
-            cell = result.cell
-            place = places.setdefault((result.system.id, cell.task, cell.protocol), {})
-            kind = cell.backbone, cell.weights, cell.runtime, cell.precision, cell.batch
-            place.setdefault(kind, []).append(result)
+def tables(rankings: Iterable[Ranking]) -> list[tuple[str, Table]]:
+    """Return a title and a table for each ranking that has engines of several seeds."""
     found = []
-    for (system, task, protocol), kinds in sorted(places.items()):
+    for ranking in rankings:
+        kinds: dict[Kind, list[Result]] = {}
+        for row in ranking.rows:
+            cell = row.result.cell
+            kind = cell.backbone, cell.weights, cell.runtime, cell.precision, cell.batch
+            kinds.setdefault(kind, []).append(row.result)
         several = [group for group in kinds.values() if len({result.cell.seed for result in group}) >= FEW]
         if several:
-            title = f"Over seeds: {task}, {protocol}, on {system}"
+            title = f"Over seeds: {ranking.task}, {ranking.protocol}, on {ranking.system}"
             found.append((title, _table(sorted(several, key=_order))))
     return found
 
 
 def _order(group: list[Result]) -> tuple[str, str, str, int, str]:
     cell = group[0].cell
-    return cell.backbone, cell.weights, cell.runtime, list(Precision).index(cell.precision), str(cell.batch)
+    return cell.backbone, cell.weights, cell.runtime, cell.precision.place, str(cell.batch)
 
 
 def _table(groups: list[list[Result]]) -> Table:

@@ -48,11 +48,7 @@ LEGEND = (
 
 def boards(results: Sequence[Result], against: Reference | None = None) -> list[Board]:
     """Return the boards of results that have enough backbones and settings for a standing."""
-    return [
-        board
-        for board in from_results(results, against)
-        if len(board.backbones) >= BACKBONES and len(board.settings) >= SETTINGS
-    ]
+    return from_results(results, against, least=(BACKBONES, SETTINGS))
 
 
 def tables(board: Board, results: Sequence[Result] = ()) -> list[tuple[str, Table]]:

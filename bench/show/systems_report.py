@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.fronts import one_image
-from bench.verdict import why_unranked
 from bobrt.console import Table
-from bobrt.spec import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
+    from bench.verdict import Ranking
     from bobrt.result import Result
 
 MANY = 2
@@ -21,23 +19,22 @@ LEGEND = (
 )
 
 
-def tables(results: Sequence[Result]) -> list[tuple[str, Table]]:
+def tables(rankings: Iterable[Ranking]) -> list[tuple[str, Table]]:
     """Return a title and a table for each task and protocol that several machines answered."""
-    groups: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
-        if not why_unranked(result):
-            groups.setdefault((result.cell.task, str(result.cell.protocol)), []).append(result)
-    found = []
-    for (task, protocol), group in sorted(groups.items()):
-        systems = sorted({result.system.id for result in group})
-        if len(systems) >= MANY:
-            found.append((f"Side by side: {task}, {protocol}", _table(group, systems)))
-    return found
+    groups: dict[tuple[str, str], list[Ranking]] = {}
+    for ranking in rankings:
+        groups.setdefault((ranking.task, ranking.protocol), []).append(ranking)
+    return [
+        (f"Side by side: {task}, {protocol}", _table(group))
+        for (task, protocol), group in sorted(groups.items())
+        if len(group) >= MANY
+    ]
 
 
-def _table(group: list[Result], systems: list[str]) -> Table:
+def _table(group: list[Ranking]) -> Table:
+    systems = sorted(ranking.system for ranking in group)
     rows: dict[tuple[str, ...], dict[str, Result]] = {}
-    for result in sorted(group, key=_order):
+    for result in sorted((row.result for ranking in group for row in ranking.rows), key=_order):
         cell = result.cell
         name = (
             cell.backbone,
@@ -59,8 +56,9 @@ def _table(group: list[Result], systems: list[str]) -> Table:
     )
 
 
-def _order(result: Result) -> tuple[str, str, int]:
-    return result.cell.backbone, result.cell.runtime, list(Precision).index(result.cell.precision)
+def _order(result: Result) -> tuple[str, str, int, str, str, int]:
+    cell = result.cell
+    return cell.backbone, cell.runtime, cell.precision.place, cell.weights, str(cell.batch), cell.seed
 
 
 def _row(there: dict[str, Result], systems: list[str]) -> list[str]:
@@ -69,7 +67,7 @@ def _row(there: dict[str, Result], systems: list[str]) -> list[str]:
 
 
 def _said(result: Result | None, first: float | None) -> str:
-    latency = one_image(result) if result else None
+    latency = result.one_image if result else None
     if result is None or result.accuracy is None or latency is None:
         return ""
     differs = first is not None and result.accuracy.value != first

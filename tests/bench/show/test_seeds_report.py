@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from bench.show import report, seeds_report
+from bench.verdict import rank
 from bobrt.spec import Precision
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def test_the_interval_is_student_s(n: int) -> None:
 
 def test_engines_that_differ_by_their_seed_are_one_row(three: list[Result]) -> None:
     """By hand: the mean of 90, 94 and 92 is 92, and 4.303 times 2 over the root of 3 is 4.97."""
-    ((title, table),) = seeds_report.tables(three)
+    ((title, table),) = seeds_report.tables(rank(three)[0])
     assert title.startswith("Over seeds: digits, finetune, on ")
     (row,) = table.rows
     told = dict(zip(table.header, row, strict=True))
@@ -51,26 +52,26 @@ def test_engines_that_differ_by_their_seed_are_one_row(three: list[Result]) -> N
 def test_what_differs_in_more_is_not_averaged(three: list[Result], make_result: Make) -> None:
     """Another precision, or another backbone, of one seed each: nothing to take a mean of."""
     others = [seeded(make_result("a", 0.5), 3, precision=Precision.INT8), seeded(make_result("b", 0.5), 4)]
-    ((_, table),) = seeds_report.tables([*three, *others])
+    ((_, table),) = seeds_report.tables(rank([*three, *others])[0])
     assert [row[0] for row in table.rows] == ["a"]
-    assert seeds_report.tables([three[0], *others]) == []
+    assert seeds_report.tables(rank([three[0], *others])[0]) == []
 
 
 def test_a_row_that_is_not_ranked_is_in_no_mean(three: list[Result]) -> None:
     """A limited run would pull the mean of whole ones."""
     limited = msgspec.structs.replace(three[2], limit=10)
-    ((_, table),) = seeds_report.tables([*three[:2], limited])
+    ((_, table),) = seeds_report.tables(rank([*three[:2], limited])[0])
     assert dict(zip(table.header, table.rows[0], strict=True))["seeds"] == "0,1"
 
 
 def test_a_ranking_of_several_seeds_says_whose_row_is_whose(three: list[Result]) -> None:
     """A column where rows differ in it, and none where they do not."""
-    (ranking,), _ = report.rank(three)
+    (ranking,), _ = rank(three)
     table = report.ranked_table(ranking)
     assert sorted(row[table.header.index("seed")] for row in table.rows) == ["0", "1", "2"]
     assert table.header[table.right[1]] == "accuracy %"
     assert "weights" not in table.header
-    assert "seed" not in report.ranked_table(report.rank(three[:1])[0][0]).header
+    assert "seed" not in report.ranked_table(rank(three[:1])[0][0]).header
 
 
 def test_markdown_explains_the_means(three: list[Result]) -> None:

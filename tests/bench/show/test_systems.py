@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from bench import store
-from bench.show import report, systems_report
+from bench.show import systems_report
+from bench.verdict import rank
 from bobrt.errors import ExitCode
 from bobrt.spec import Precision
 
@@ -40,7 +41,7 @@ def rows(make_result: Make) -> list[Result]:
 
 def test_each_machine_has_a_column(rows: list[Result]) -> None:
     """What a machine did not measure is empty; what all rows share is not said."""
-    ((title, table),) = systems_report.tables(rows)
+    ((title, table),) = systems_report.tables(rank(rows)[0])
     assert title == "Side by side: digits, finetune"
     assert table.header == ["backbone", "runtime", "precision", "laptop", "server"]
     assert table.rows == [["a", "ort-cpu", "fp32", "4", "0.5"], ["b", "ort-cpu", "int8", "2", ""]]
@@ -49,16 +50,16 @@ def test_each_machine_has_a_column(rows: list[Result]) -> None:
 def test_another_accuracy_is_said(rows: list[Result], make_result: Make) -> None:
     """The same cell need not answer alike everywhere: other kernels, another file."""
     worse = on(make_result("a", 0.85), "server", 0.5)
-    ((_, table),) = systems_report.tables([*rows[:2], worse])
+    ((_, table),) = systems_report.tables(rank([*rows[:2], worse])[0])
     assert table.rows[0][-2:] == ["4", "0.5 (85.0 %)"]
 
 
 def test_one_machine_has_nothing_beside_it(rows: list[Result]) -> None:
-    assert systems_report.tables(rows[:2]) == []
+    assert systems_report.tables(rank(rows[:2])[0]) == []
 
 
 def test_machines_are_never_in_one_ranking(rows: list[Result]) -> None:
-    rankings, _ = report.rank(rows)
+    rankings, _ = rank(rows)
     assert [(ranking.system, len(ranking.rows)) for ranking in rankings] == [("laptop", 2), ("server", 1)]
 
 
