@@ -6,12 +6,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import onnx
+import onnxruntime as ort
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 LOWEST = -65504.0
@@ -69,10 +73,68 @@ def keep_pads_apart(model_proto: onnx.ModelProto) -> None:
     padded = {node.output[0] for node in graph.node if node.op_type == "Pad"}
     pools = [node for node in graph.node if node.op_type == "MaxPool" and node.input[0] in padded]
     if pools:
-        graph.initializer.append(onnx.helper.make_tensor("lowest", onnx.TensorProto.FLOAT, [], [LOWEST]))
+        graph.initializer.append(helper.make_tensor("lowest", TensorProto.FLOAT, [], [LOWEST]))
     for pool in pools:
         clipped = f"{pool.input[0]}_apart"
-        clip = onnx.helper.make_node("Clip", [pool.input[0], "lowest"], [clipped])
+        clip = helper.make_node("Clip", [pool.input[0], "lowest"], [clipped])
         clip.metadata_props.extend(pool.metadata_props)
         graph.node.insert(list(graph.node).index(pool), clip)
         pool.input[0] = clipped
+
+
+def resize_constants(model_proto: onnx.ModelProto) -> None:
+    """Put in what a Resize makes of constants alone (NaFlexViT's position embeddings on the image's grid).
+
+    It may be an antialiased one, which TensorRT does not have.
+    """
+    graph = model_proto.graph
+    for node in [node for node in graph.node if node.op_type == "Resize"]:
+        if steps := _constant_steps(graph, node):
+            value = _computed(model_proto, steps)
+            graph.node.remove(node)
+            graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
+            _drop_unused(graph)
+
+
+def _constant_steps(graph: onnx.GraphProto, last: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Return the nodes that make a node's outputs, in order and it last; none if they need the images."""
+    makers = {name: node for node in graph.node for name in node.output}
+    given = {initializer.name for initializer in graph.initializer}
+    needed: set[str] = set()
+    waiting = [*last.input]
+    while waiting:
+        name = waiting.pop()
+        if name and name not in given | needed:
+            if name not in makers:
+                return []
+            needed.add(name)
+            waiting += makers[name].input
+    return [*(node for node in graph.node if needed & {*node.output}), last]
+
+
+def _computed(model_proto: onnx.ModelProto, steps: list[onnx.NodeProto]) -> NDArray[np.float32]:
+    """Return what the last of some nodes makes, in ONNX Runtime."""
+    used = {name for node in steps for name in node.input}
+    given = [initializer for initializer in model_proto.graph.initializer if initializer.name in used]
+    output = helper.make_tensor_value_info(steps[-1].output[0], TensorProto.FLOAT, None)
+    part = helper.make_model(
+        helper.make_graph(steps, "constant", [], [output], given),
+        opset_imports=model_proto.opset_import,
+        ir_version=model_proto.ir_version,
+    )
+    value: NDArray[np.float32] = ort.InferenceSession(part.SerializeToString()).run(None, {})[0]
+    return value
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    """Take out the nodes and constants that nothing uses any more."""
+    used = {output.name for output in graph.output}
+    for node in reversed([*graph.node]):
+        if used & {*node.output}:
+            used |= {*node.input}
+        else:
+            graph.node.remove(node)
+    made = {name for node in graph.node for name in node.output}
+    for kept, names in ((graph.initializer, used), (graph.value_info, made)):
+        for entry in [entry for entry in kept if entry.name not in names]:
+            kept.remove(entry)

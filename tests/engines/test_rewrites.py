@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import TYPE_CHECKING
+
+import architecture
+import onnx
+import onnxruntime as ort
 import pytest
 import torch
+from families import ROPE, Member, entry
+from torch import Tensor, nn
 from torch.nn import functional
 
+from bobrt.spec import Precision
 from engines import rewrites
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -34,3 +46,45 @@ def test_folding_by_convolution_is_folding(
 
     assert functional.fold.__module__ == "torch.nn.functional"
     torch.testing.assert_close(got, want)
+
+
+class Placed(nn.Module):
+    """Adds position embeddings of 16 x 16 places, on another grid; pixels may be resized too."""
+
+    def __init__(self, size: int, *, pixels: bool) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(1, 16, 16, 64))
+        self.size, self.pixels = size, pixels
+
+    def forward(self, x: Tensor) -> Tensor:
+        how = {"size": (self.size, self.size), "mode": "bicubic", "antialias": True}
+        if self.pixels:
+            x = functional.interpolate(x, **how)
+        return x + functional.interpolate(self.places.permute(0, 3, 1, 2) * 2, **how)
+
+
+@pytest.mark.parametrize(("size", "pixels"), [(8, False), (24, False), (8, True)])
+def test_what_is_made_of_constants_is_put_in(size: int, *, pixels: bool) -> None:
+    """Fewer places or more; a Resize of what moves stays one, and the answers are PyTorch's."""
+    net = Placed(size, pixels=pixels).eval()
+    x = torch.randn(2, 64, *(2 * [32 if pixels else size]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(net, (x,), opset_version=20, dynamo=True, verbose=False)
+    proto = program.model_proto
+    before = sum(node.op_type == "Resize" for node in proto.graph.node)
+    rewrites.resize_constants(proto)
+
+    assert (before, sum(node.op_type == "Resize" for node in proto.graph.node)) == (1 + pixels, int(pixels))
+    assert {tuple(given.dims) for given in proto.graph.initializer} >= {(1, 64, size, size)}
+    assert (1, 16, 16, 64) not in {tuple(given.dims) for given in proto.graph.initializer}
+    onnx.checker.check_model(proto, full_check=True)
+    session = ort.InferenceSession(proto.SerializeToString())
+    (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(got), net(x).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_position_embeddings_on_another_grid_are_built_by_tensorrt(tmp_path: Path) -> None:
+    """NaFlexViT resamples its 16 x 16 places for every size, antialiased, which TensorRT refuses to parse."""
+    made = architecture.exported(entry(Member("naflexvit_base_patch16_gap", 48, ROPE)), tmp_path, 48)
+    assert architecture.built(made.path, Precision.FP32) > 1000
