@@ -23,7 +23,7 @@ COPY docker/install.py docker/
 COPY bobrt/__init__.py bobrt/
 ARG TENSORRT
 RUN --mount=type=cache,target=/var/cache/pip \
-    PIP_CACHE_DIR=/var/cache/pip python3 docker/install.py --tensorrt "${TENSORRT}" tensorrt
+    PIP_CACHE_DIR=/var/cache/pip python3 docker/install.py --tensorrt "${TENSORRT}" tensorrt,report
 COPY bobrt bobrt
 COPY bench bench
 COPY engines engines
