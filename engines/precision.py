@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from engines.hybrid import Convert
 
 CALIBRATION_BATCH = 32
-NO_BF16 = {"HardSwish", "HardSigmoid"}
-"""Operators that TensorRT's parser takes in fp32 and fp16 alone."""
+NO_BF16 = {"HardSwish", "HardSigmoid", "ConvTranspose"}
+"""Operators that TensorRT takes in fp32 and fp16 alone: its parser the first two, RTX's builder the last."""
 RANGE_BATCH = 4
 """Images at a time where all activations of a graph are held at once."""
 

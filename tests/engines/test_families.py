@@ -12,6 +12,7 @@ import pytest
 from families import FAMILIES, entry
 
 from bobrt.spec import Precision
+from engines import onnx_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,3 +37,16 @@ def test_a_member_goes_all_the_way(family: str, tmp_path: Path) -> None:
         # ModelOpt leaves depthwise convolutions out of fp8: they are most of a small EfficientNet.
         assert share >= (0.25 if low is Precision.FP8 else 0.5), low
         assert architecture.built(path, low) > 1000, low
+
+
+@pytest.mark.parametrize(("family", "operator"), [("volo", "ConvTranspose"), ("mobilenet", "HardSwish")])
+def test_what_tensorrt_has_not_in_bf16_stays_in_fp32(family: str, operator: str, tmp_path: Path) -> None:
+    """Listed as islands in the file's card, between casts; the builder takes it then."""
+    member = FAMILIES[family][0]
+    made = architecture.exported(entry(member), tmp_path, member.size)
+    path, _ = architecture.converted(made.path, Precision.BF16, tmp_path / "bf16")
+    asked = {node.name for node in onnx_file.load(made.path).graph.node if node.op_type == operator}
+
+    assert asked
+    assert asked <= {*onnx_file.require_card(onnx_file.load(path), path).islands}
+    assert architecture.built(path, Precision.BF16) > 1000
