@@ -1,7 +1,7 @@
 """How much of a graph's arithmetic is held at which precision.
 
-Counted in multiply-adds of Conv, Gemm and MatMul, from the ONNX file alone: what was asked
-for, read back from what was written, never from a flag.
+Counted in multiply-adds of convolutions, matrix products and recurrent layers, from the ONNX file
+alone: what was asked for, read back from what was written, never from a flag.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ _BY_TYPE = {
     onnx.TensorProto.INT8: Precision.INT8,
     onnx.TensorProto.UINT8: Precision.INT8,
 }
-_PASS_THROUGH = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Slice", "Gather"}
+RECURRENT = {"LSTM", "GRU", "RNN"}
+COUNTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", *RECURRENT}
+LAYOUT = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Slice", "Gather"}
 
 
 def shares(model: onnx.ModelProto) -> dict[str, float]:
@@ -86,14 +88,22 @@ def _tensors(graph: onnx.GraphProto) -> tuple[dict[str, list[int]], dict[str, in
 
 def _macs(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> int:
     """Return the multiply-adds of one node for one image, 0 for nodes that have none."""
-    if node.op_type not in {"Conv", "Gemm", "MatMul"}:
+    if node.op_type not in COUNTED:
         return 0
-    out = shapes.get(node.output[0])
-    right = shapes.get(node.input[1])
-    if not out or not right:
-        return 0
+    left, right, out = (shapes.get(name) for name in (*node.input[:2], node.output[0]))
+    if node.op_type in RECURRENT:
+        again = shapes.get(node.input[2])
+        # Data [steps, images, inputs]; at each step, every weight of both matrices [directions, ...] once.
+        return math.prod(left[:2]) * (math.prod(right) + math.prod(again)) if left and right and again else 0
+    return _product(node, left or [0], right, out) if right and out else 0
+
+
+def _product(node: onnx.NodeProto, left: list[int], right: list[int], out: list[int]) -> int:
+    """Return the multiply-adds of a convolution or a matrix product, from the shapes it has."""
     if node.op_type == "Conv":  # weight [out, in / groups, *kernel]
         return math.prod(out) * math.prod(right[1:])
+    if node.op_type == "ConvTranspose":  # weight [in, out / groups, *kernel]
+        return math.prod(left) * math.prod(right[1:])
     if node.op_type == "Gemm":
         transposed = any(a.name == "transB" and a.i for a in node.attribute)
         return math.prod(out) * (right[1] if transposed else right[0])
@@ -114,7 +124,7 @@ def _dequantized_from(
 ) -> int | None:
     """Return the stored type if `name` is a dequantized tensor, seen through layout nodes, else None."""
     node = makers.get(name)
-    while node is not None and node.op_type in _PASS_THROUGH:
+    while node is not None and node.op_type in LAYOUT:
         node = makers.get(node.input[0])
     if node is None or node.op_type != "DequantizeLinear":
         return None

@@ -136,6 +136,7 @@ def _for_tensorrt(job: Job, precision: Precision) -> Produced:
     job.report("calibrating", f"{precision} for TensorRT")
     _quiet()
     islands = work.islands()
+    behind = _behind_recurrent(work.model)
 
     def convert(kept: Sequence[str]) -> Path:
         source = work.copy()
@@ -146,7 +147,7 @@ def _for_tensorrt(job: Job, precision: Precision) -> Produced:
             calibration_data={IMAGES: work.images},
             calibration_method="max",
             calibration_eps=["cpu"],
-            nodes_to_exclude=_exactly(kept),
+            nodes_to_exclude=_exactly([*kept, *behind]),
             # ModelOpt has no islands beside Q/DQ: with values beyond fp16 the rest stays as it is.
             high_precision_dtype="fp32" if islands else "fp16",
             output_path=str(file),
@@ -155,6 +156,24 @@ def _for_tensorrt(job: Job, precision: Precision) -> Produced:
         return file
 
     return _within_goal(job, work, convert, precision, Placement.TENSORRT)
+
+
+def _behind_recurrent(model: onnx.ModelProto) -> list[str]:
+    """Return the nodes that read what a recurrent layer made, moved about at most (Sequencer's `fc`).
+
+    TensorRT-RTX's builder breaks down over Q/DQ between the two.
+    """
+    reached: set[str] = set()
+    found = []
+    for node in model.graph.node:  # in order: a node comes after what it reads
+        if node.op_type in macs.RECURRENT:
+            reached |= {*node.output}
+        elif reached & {*node.input}:
+            if node.op_type in macs.LAYOUT | {"Concat"}:
+                reached |= {*node.output}
+            elif node.op_type in macs.COUNTED:
+                found.append(node.name)
+    return found
 
 
 def make_int8_for_onnxruntime(job: Job) -> Produced:

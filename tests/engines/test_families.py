@@ -50,3 +50,18 @@ def test_what_tensorrt_has_not_in_bf16_stays_in_fp32(family: str, operator: str,
     assert asked
     assert asked <= {*onnx_file.require_card(onnx_file.load(path), path).islands}
     assert architecture.built(path, Precision.BF16) > 1000
+
+
+def test_what_reads_a_recurrent_layer_is_not_in_eight_bits(tmp_path: Path) -> None:
+    """TensorRT-RTX breaks down over Q/DQ between the two, in networks wider than this one."""
+    member = FAMILIES["sequencer"][0]
+    made = architecture.exported(entry(member), tmp_path, member.size)
+    path, share = architecture.converted(made.path, Precision.INT8, tmp_path / "int8")
+    graph = onnx_file.load(path).graph
+    eight = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    products = [node for node in graph.node if node.op_type == "MatMul"]
+    behind = [node for node in products if "rnn_tokens.fc" in node.name]
+
+    assert [bool(eight & {*node.input}) for node in behind] == [False] * 4
+    assert [bool(eight & {*node.input}) for node in products if node not in behind] == [True] * 8
+    assert 0.5 < share < 1

@@ -55,6 +55,25 @@ CONV = [node("Transpose", ["x"], ["nchw"], perm=[0, 3, 1, 2])]
             id="conv in groups, with strides",
         ),
         pytest.param(
+            [*CONV, node("ConvTranspose", ["nchw", "w"], ["y"], strides=[2, 2])],
+            [tensor("w", 3, 5, 2, 2)],
+            (3 * 4 * 4) * (5 * 2 * 2),
+            id="conv, transposed",
+        ),
+        pytest.param(
+            [
+                node("Squeeze", ["x", "first"], ["steps"]),
+                node("LSTM", ["steps", "w", "again"], ["y"], hidden_size=6, direction="bidirectional"),
+            ],
+            [
+                tensor("w", 2, 4 * 6, 3),
+                tensor("again", 2, 4 * 6, 6),
+                numpy_helper.from_array(np.array([0], np.int64), "first"),
+            ],
+            (4 * 4) * 2 * (4 * 6) * (3 + 6),
+            id="lstm, both ways",
+        ),
+        pytest.param(
             [node("Flatten", ["x"], ["flat"]), node("Gemm", ["flat", "w"], ["y"])],
             [tensor("w", 48, 5)],
             48 * 5,
