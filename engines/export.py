@@ -101,7 +101,7 @@ def export(net: model.Model, card: FileCard, path: Path) -> None:
         )
     graph = program.model_proto
     rewrites.keep_pads_apart(graph)
-    rewrites.resize_constants(graph)
+    rewrites.fold_constants(graph)
     name_by_module(graph)
     onnx_file.save(graph, card, path)
 

@@ -82,26 +82,31 @@ def keep_pads_apart(model_proto: onnx.ModelProto) -> None:
         pool.input[0] = clipped
 
 
-def resize_constants(model_proto: onnx.ModelProto) -> None:
-    """Put in what a Resize makes of constants alone (NaFlexViT's position embeddings on the image's grid).
+def fold_constants(model_proto: onnx.ModelProto) -> None:
+    """Put in what is made of constants alone, and should not be made again for every image.
 
-    It may be an antialiased one, which TensorRT does not have.
+    The result of a Resize (NaFlexViT's position embeddings on the image's grid): it may be an antialiased
+    one, which TensorRT does not have. The weights of a convolution (BiT standardises them): a quantizer
+    takes only weights that are there.
     """
     graph = model_proto.graph
-    for node in [node for node in graph.node if node.op_type == "Resize"]:
-        if steps := _constant_steps(graph, node):
-            value = _computed(model_proto, steps)
-            graph.node.remove(node)
-            graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
-            _drop_unused(graph)
+    made = [node.output[0] for node in graph.node if node.op_type == "Resize"]
+    made += [node.input[1] for node in graph.node if node.op_type == "Conv"]
+    for name in dict.fromkeys(made):
+        if steps := _constant_steps(graph, name):
+            value = _computed(model_proto, steps, name)
+            graph.initializer.append(numpy_helper.from_array(value, f"{name}_folded"))
+            for node in graph.node:
+                node.input[:] = [f"{name}_folded" if read == name else read for read in node.input]
+    _drop_unused(graph)
 
 
-def _constant_steps(graph: onnx.GraphProto, last: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """Return the nodes that make a node's outputs, in order and it last; none if they need the images."""
+def _constant_steps(graph: onnx.GraphProto, wanted: str) -> list[onnx.NodeProto]:
+    """Return the nodes that make a value, in order; none if it is given, or they need the images."""
     makers = {name: node for node in graph.node for name in node.output}
     given = {initializer.name for initializer in graph.initializer}
     needed: set[str] = set()
-    waiting = [*last.input]
+    waiting = [wanted]
     while waiting:
         name = waiting.pop()
         if name and name not in given | needed:
@@ -109,14 +114,14 @@ def _constant_steps(graph: onnx.GraphProto, last: onnx.NodeProto) -> list[onnx.N
                 return []
             needed.add(name)
             waiting += makers[name].input
-    return [*(node for node in graph.node if needed & {*node.output}), last]
+    return [node for node in graph.node if needed & {*node.output}]
 
 
-def _computed(model_proto: onnx.ModelProto, steps: list[onnx.NodeProto]) -> NDArray[np.float32]:
-    """Return what the last of some nodes makes, in ONNX Runtime."""
+def _computed(model_proto: onnx.ModelProto, steps: list[onnx.NodeProto], wanted: str) -> NDArray[np.float32]:
+    """Return the value that some nodes make, in ONNX Runtime."""
     used = {name for node in steps for name in node.input}
     given = [initializer for initializer in model_proto.graph.initializer if initializer.name in used]
-    output = helper.make_tensor_value_info(steps[-1].output[0], TensorProto.FLOAT, None)
+    output = helper.make_tensor_value_info(wanted, TensorProto.FLOAT, None)
     part = helper.make_model(
         helper.make_graph(steps, "constant", [], [output], given),
         opset_imports=model_proto.opset_import,

@@ -73,7 +73,7 @@ def test_what_is_made_of_constants_is_put_in(size: int, *, pixels: bool) -> None
         program = torch.onnx.export(net, (x,), opset_version=20, dynamo=True, verbose=False)
     proto = program.model_proto
     before = sum(node.op_type == "Resize" for node in proto.graph.node)
-    rewrites.resize_constants(proto)
+    rewrites.fold_constants(proto)
 
     assert (before, sum(node.op_type == "Resize" for node in proto.graph.node)) == (1 + pixels, int(pixels))
     assert {tuple(given.dims) for given in proto.graph.initializer} >= {(1, 64, size, size)}
@@ -88,3 +88,16 @@ def test_position_embeddings_on_another_grid_are_built_by_tensorrt(tmp_path: Pat
     """NaFlexViT resamples its 16 x 16 places for every size, antialiased, which TensorRT refuses to parse."""
     made = architecture.exported(entry(Member("naflexvit_base_patch16_gap", 48, ROPE)), tmp_path, 48)
     assert architecture.built(made.path, Precision.FP32) > 1000
+
+
+def test_standardised_weights_are_put_in(tmp_path: Path) -> None:
+    """BiT's convolutions standardise their weights for every image else, and no quantizer takes them."""
+    small = {"channels": (128, 128, 128, 128), "stem_chs": 32}
+    made = architecture.exported(entry(Member("resnetv2_50x1_bit", 64, small)), tmp_path, 64)
+    graph = onnx.load(made.path).graph
+    given = {initializer.name for initializer in graph.initializer}
+    assert {node.input[1] in given for node in graph.node if node.op_type == "Conv"} == {True}
+
+    path, share = architecture.converted(made.path, Precision.INT8, tmp_path / "int8")
+    assert share > 0.5
+    assert architecture.built(path, Precision.INT8) > 1000
