@@ -15,7 +15,7 @@ import onnx
 from bobrt.spec import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _BY_TYPE = {
     onnx.TensorProto.FLOAT: Precision.FP32,
@@ -36,15 +36,35 @@ def shares(model: onnx.ModelProto) -> dict[str, float]:
     A node counts as int8 or fp8 only if all its data inputs come from DequantizeLinear, the
     way a runtime decides it.
     """
+    total: Counter[Precision] = Counter()
+    for _, precision, macs in _counted(model):
+        total[precision] += macs
+    everything = sum(total.values())
+    return {str(precision): macs / everything for precision, macs in total.items()}
+
+
+def elsewhere(model: onnx.ModelProto, precision: Precision) -> dict[str, float]:
+    """Return the fraction of multiply-adds that is not at a precision, by operator, the most first.
+
+    A convolution in groups, as a rule one for each channel, is `depthwise Conv`: quantizers treat it apart.
+    """
+    total: Counter[str] = Counter()
+    everything = 0
+    for node, at, macs in _counted(model):
+        everything += macs
+        if at is not precision:
+            groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+            total[f"depthwise {node.op_type}" if groups > 1 else node.op_type] += macs
+    return {name: macs / everything for name, macs in total.most_common()}
+
+
+def _counted(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, Precision, int]]:
+    """Yield each node that multiplies and adds, its precision, and how often it does for one image."""
     inferred, shapes, types = _inferred(model)
     makers = {output: node for node in inferred.graph.node for output in node.output}
-    total: Counter[Precision] = Counter()
     for node in inferred.graph.node:
-        macs = _macs(node, shapes)
-        if macs:
-            total[_precision(node, makers, types)] += macs
-    everything = sum(total.values())
-    return {str(precision): macs / everything for precision, macs in total.items()} if everything else {}
+        if macs := _macs(node, shapes):
+            yield node, _precision(node, makers, types), macs
 
 
 def by_node(model: onnx.ModelProto) -> dict[str, int]:

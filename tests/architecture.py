@@ -82,6 +82,12 @@ def converted(fp32: Path, low: Precision, folder: Path) -> tuple[Path, float]:
     return path, macs.shares(onnx_file.load(path)).get(str(low), 0.0)
 
 
+def elsewhere(path: Path, low: Precision) -> str:
+    """Say which operators hold the multiply-adds that are not at a file's precision."""
+    left = macs.elsewhere(onnx_file.load(path), low)
+    return "not at the precision: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in left.items())
+
+
 def gap(fp32: Path, low: Path, at: Precision) -> float:
     """Return how far a file is from the fp32 one in ONNX Runtime: mean difference over mean spread."""
     card = onnx_file.require_card(onnx_file.load(fp32), fp32)

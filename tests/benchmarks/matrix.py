@@ -147,6 +147,8 @@ def _step(entry: Backbone, step: str, folder: Path, record: dict[str, Any]) -> d
     shutil.rmtree(folder / what, ignore_errors=True)
     path, share = architecture.converted(folder / "model.onnx", precision, folder / what)
     found: dict[str, Any] = {"share": round(share, 4)}
+    if share < HALF:
+        found["why"] = architecture.elsewhere(path, precision)
     try:
         found["gap"] = architecture.gap(folder / "model.onnx", path, precision)
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's CPU kernels lack some types; the file may be fine
@@ -229,7 +231,7 @@ def _cell(record: dict[str, Any], precision: str) -> str:
 
 def _holes(record: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     steps = record["steps"].items()
-    return [(step, found) for step, found in steps if not found["ok"] and found["why"] != NOTHING]
+    return [(step, found) for step, found in steps if found.get("why", NOTHING) != NOTHING]
 
 
 def _short(record: dict[str, Any], step: str) -> str:

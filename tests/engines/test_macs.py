@@ -11,7 +11,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
 
-from engines.macs import shares
+from bobrt.spec import Precision
+from engines.macs import elsewhere, shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,6 +145,26 @@ def test_a_file_s_own_batch_does_not_change_its_shares(graph: Graph) -> None:
 
     assert shares(graph(nodes, weights, [images])) == {"fp32": 0.75, "fp16": 0.25}
     assert shares(graph(nodes, weights)) == {"fp32": 0.75, "fp16": 0.25}
+
+
+def test_what_is_not_at_a_precision_is_told_by_operator(graph: Graph) -> None:
+    """A convolution, one by channels, and a product in fp16, against counts made by hand."""
+    nodes = [
+        *CONV,
+        node("Conv", ["nchw", "w"], ["three"], pads=[1, 1, 1, 1]),
+        node("Conv", ["three", "each"], ["apart"], group=3),
+        node("Cast", ["apart"], ["half"], to=TensorProto.FLOAT16),
+        node("MatMul", ["half", "v"], ["out"]),
+        node("Cast", ["out"], ["y"], to=TensorProto.FLOAT),
+    ]
+    weights = [tensor("w", 3, 3, 3, 3), tensor("each", 3, 1, 3, 3), tensor("v", 2, 5, kind=np.float16)]
+    everything = (3 * 4 * 4) * 27 + (3 * 2 * 2) * 9 + (3 * 2 * 5) * 2
+    found = elsewhere(graph(nodes, weights), Precision.FP16)
+
+    assert list(found) == ["Conv", "depthwise Conv"]
+    assert found["Conv"] == pytest.approx(3 * 4 * 4 * 27 / everything)
+    assert found["depthwise Conv"] == pytest.approx(3 * 2 * 2 * 9 / everything)
+    assert elsewhere(graph(nodes, weights), Precision.FP32) == {"MatMul": pytest.approx(60 / everything)}
 
 
 def quantized(name: str, source: str, kind: int = TensorProto.INT8) -> list[onnx.NodeProto]:
