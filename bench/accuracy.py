@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,8 +14,11 @@ from bobrt.tasks import scores, task_of
 from engines import parity as gaps_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from bench.asked import Engine
     from bench.orders import CellOrder
+    from bobrt.spec import TaskCard
 
 
 def parity(engine: Engine, order: CellOrder) -> Parity:
@@ -42,15 +45,29 @@ def parity(engine: Engine, order: CellOrder) -> Parity:
     )
 
 
+def _require_classes(logits: NDArray[Any], card: TaskCard, file: str) -> None:
+    """Raise unless logits are numbers for each class of the task: others would be scored all the same."""
+    classes = len(card.labels)
+    if logits.ndim != 2 or logits.dtype.kind in "iub" or (classes and logits.shape[1] != classes):  # noqa: PLR2004
+        shape = ", ".join(["n", *map(str, logits.shape[1:])])
+        raise BobrtError(
+            f"{file} answers logits {logits.dtype} [{shape}]; task {card.name} has {classes} classes",
+            "name the task it was trained for: bobrt list tasks",
+        )
+
+
 def accuracy(engine: Engine, order: CellOrder) -> tuple[Accuracy, Evaluation | None]:
     """Ask the file the whole test split, or its first `limit` images, resized while it answers.
 
     Raises:
-        BobrtError: An answer is no number, or the file has not the outputs the task is read from.
+        BobrtError: An answer is no number, or the file has not the outputs the task is read from, or for
+            another number of classes.
 
     """
     card, protocol = engine.card, order.cell.protocol
     try:
+        if scores.by_logits(card, protocol):
+            _require_classes(engine("test")["logits"], card, order.file)
         score = scores.score(card, protocol, order.card.transform, engine, order.bundle)
     except KeyError as error:
         has = ", ".join(engine(scores.splits_of(card, protocol)[0]))

@@ -143,6 +143,7 @@ class Campaign:
         if ended.message:
             seconds = time.monotonic() - started
             reason = ended.message if number == 1 else f"in round {number}: {ended.message}"
+            reason += f" ({ended.hint})" if ended.hint else ""
             return self._ended(question, State.FAILED, reason, log, seconds)
         log.unlink(missing_ok=True)
         return store.read(path)

@@ -265,7 +265,7 @@ def _question_of(artifact: Artifact, path: Path, runtime: str) -> Question:
     if RUNTIMES.get(runtime).artifact != "onnx":
         opens = RUNTIMES.get(runtime).artifact
         raise UsageError(
-            f"runtime {runtime} opens no ONNX file but a {opens} of its own",
+            f"runtime {runtime} opens no ONNX file but {opens}s of its own",
             f"bobrt bench {path}",
         )
     card = msgspec.convert(artifact.manifest.detail["card"], type=FileCard)

@@ -217,7 +217,7 @@ def _processes() -> list[tuple[int, int, str]]:
 
 @pytest.fixture(scope="session")
 def foreign() -> Callable[..., Path]:
-    """Write an ONNX classifier that bobrt did not make: brightness in, ten scores out."""
+    """Write an ONNX classifier that bobrt did not make: brightness in, a score for each class out."""
 
     def write(  # noqa: PLR0913 - one argument per thing that may be odd about a file
         path: Path,
@@ -227,9 +227,10 @@ def foreign() -> Callable[..., Path]:
         shape: tuple[str | int, ...] = ("batch", 32, 32, 3),
         output: str = "logits",
         factor: float = 1.0,
+        classes: int = 10,
     ) -> Path:
         pixels = 32 * 32 * 3
-        weights = [factor * ((i * 7919) % 101 - 50) for i in range(pixels * 10)]
+        weights = [factor * ((i * 7919) % 101 - 50) for i in range(pixels * classes)]
         graph = helper.make_graph(
             [
                 helper.make_node("Cast", [name], ["pixels"], to=TensorProto.FLOAT),
@@ -238,8 +239,8 @@ def foreign() -> Callable[..., Path]:
             ],
             "foreign",
             [helper.make_tensor_value_info(name, kind, shape)],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, [shape[0], 10])],
-            [helper.make_tensor("weights", TensorProto.FLOAT, (pixels, 10), weights)],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, [shape[0], classes])],
+            [helper.make_tensor("weights", TensorProto.FLOAT, (pixels, classes), weights)],
         )
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
         return path

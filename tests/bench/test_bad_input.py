@@ -190,7 +190,7 @@ BAD = {
     "hangs": "gave up after its time limit of 10 s, while opening",
     "grows": "out of memory (limit 2 GB)",
     "raises": "ValueError: the kernel says no, in two lines",
-    "nans": "the engine answers NaN or infinity in features, logits",
+    "nans": "the engine answers NaN or infinity in features, logits (choose another precision)",
     "leaves": "its process ended with exit code 0, while opening",
 }
 
@@ -382,7 +382,8 @@ def test_a_file_with_another_input_is_recorded_as_failed(
     assert ran.code == 1
     assert ran.err == (
         f"[1/1] nchw ort-cpu fp32: failed: {path} takes x float32 [?, 3, 32, 32]; "
-        "a bobrt engine takes images uint8 [batch, side, side, 3]\n"
+        "a bobrt engine takes images uint8 [batch, side, side, 3] "
+        "(export it with: bobrt export NAME --weights PATH)\n"
     )
 
 
@@ -406,6 +407,20 @@ def test_a_foreign_file_is_ranked_only_once_its_accuracy_is_known(
     }
 
 
+@pytest.mark.parametrize("classes", [7, 1000])
+def test_a_file_for_other_classes_is_not_scored(
+    here: Callable[..., Ran], tmp_path: Path, foreign: Callable[..., Path], classes: int
+) -> None:
+    """Its largest logit would name a class of another task, and be right now and then."""
+    path = foreign(tmp_path / "theirs.onnx", classes=classes)
+    ran = here("bench", "--plan", TINY, path, "--task", "digits", env={"BOBRT_NO_PROGRESS": "1"})
+    assert ran.code == 1
+    assert ran.err == (
+        f"[1/1] theirs digits ort-cpu fp32: failed: {path} answers logits float32 [n, {classes}]; "
+        "task digits has 10 classes (name the task it was trained for: bobrt list tasks)\n"
+    )
+
+
 def test_a_runtime_that_opens_no_onnx_file_says_so(tmp_path: Path, workspace: Workspace) -> None:
     """An ONNX file with a runtime for checkpoints is a usage error that names what it opens."""
     model = tmp_path / "model.onnx"
@@ -414,5 +429,5 @@ def test_a_runtime_that_opens_no_onnx_file_says_so(tmp_path: Path, workspace: Wo
     ran = workspace.here("bench", model, "--runtime", "torch")
 
     assert ran.code == 2
-    assert "error: runtime torch opens no ONNX file but a checkpoint of its own" in ran.err
+    assert "error: runtime torch opens no ONNX file but checkpoints of its own" in ran.err
     assert f"hint: bobrt bench {model}" in ran.err
