@@ -125,7 +125,6 @@ def _contents(paths: Iterator[str]) -> Iterator[tuple[str, bytes | None]]:
         with subprocess.Popen(  # noqa: S603 - our own interpreter and command
             [sys.executable, "-P", "-c", _COMMAND],
             bufsize=BLOCK,
-            pipesize=BLOCK,
             stdin=listed,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
