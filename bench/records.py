@@ -105,7 +105,7 @@ def _closely(path: Path | str) -> Result:
 def _sharing(result: Result, before: Result | None) -> Result:
     """Return a record that nobody has seen yet, with what is the same in the one before it kept once.
 
-    Most records of a folder are of one machine and one plan: it is a fifth of their memory.
+    Most records of a folder are of one machine and one plan.
     """
     for name in ("system", "timing") if before else ():
         if getattr(result, name) == (same := getattr(before, name)):
