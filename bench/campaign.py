@@ -20,7 +20,8 @@ from bobrt.errors import MachineError
 from bobrt.paths import lock, write_atomic
 from bobrt.result import CellRecord, Result
 from bobrt.spec import State
-from engines.runtimes import RUNTIMES, versions
+from bobrt.system import gpu_is_lost
+from engines.runtimes import RUNTIMES, on_gpu, versions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,7 +93,8 @@ class Campaign:
             decision = self._desk.decide(question)
             if decision.action == "done":
                 result = store.read(path)
-                self._progress.done(f"{label}: already done, {in_one_line(result)}")
+                why = f" ({decision.reason})" if decision.reason and result.state is State.COMPLETE else ""
+                self._progress.done(f"{label}: already done{why}, {in_one_line(result)}")
                 return result
             if decision.rounds:
                 result = store.read(path)
@@ -119,7 +121,8 @@ class Campaign:
         failed = [key for key in self._desk.identities(question) if key in self._failures]
         if failed:
             failure = self._failures[failed[0]]
-            return self._ended(question, State.FAILED, failure.reason, failure.log)
+            no_fault = failure.ended.kind == "machine"
+            return self._failed(question, failure.reason, failure.log, no_fault=no_fault)
         if decision.action in _STATES:
             return self._ended(question, _STATES[decision.action], decision.reason)
         return self._measure(question, label)
@@ -144,8 +147,26 @@ class Campaign:
             seconds = time.monotonic() - started
             reason = ended.message if number == 1 else f"in round {number}: {ended.message}"
             reason += f" ({ended.hint})" if ended.hint else ""
-            return self._ended(question, State.FAILED, reason, log, seconds)
+            lost = on_gpu(RUNTIMES.get(question.cell.runtime)) and gpu_is_lost()
+            return self._failed(question, reason, log, seconds, no_fault=lost)
         log.unlink(missing_ok=True)
+        return store.read(path)
+
+    def _failed(
+        self, question: Question, reason: str, log: Path, seconds: float = 0.0, *, no_fault: bool
+    ) -> Result:
+        """Write that a cell failed; what was measured before stands where that is no fault of its engine."""
+        path, before = self._desk.path(question.cell), self._desk.before(question)
+        if not (no_fault and before and before.state is State.COMPLETE):
+            return self._ended(question, State.FAILED, reason, log, seconds)
+        result = msgspec.structs.replace(
+            before,
+            caveats=sorted({*before.caveats, "not-renewed"}),
+            notes=list(dict.fromkeys([*before.notes, reason])),
+            log=_kept(path, log),
+        )
+        store.write(path, result)
+        self._progress.done(f"{question.cell}: {reason}; what was measured before stands")
         return store.read(path)
 
     def _ended(
@@ -153,9 +174,6 @@ class Campaign:
     ) -> Result:
         """Write the record of a cell that was not measured."""
         path = self._desk.path(question.cell)
-        kept = path.with_suffix(".log")
-        if log is not None and log != kept:
-            write_atomic(kept, log.read_bytes())
         result = Result(
             state=state,
             reason=reason,
@@ -173,10 +191,18 @@ class Campaign:
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(seconds, 3),
             limit=self._desk.limit,
-            log=kept.name if log is not None else None,
+            log=_kept(path, log) if log is not None else None,
         )
         store.write(path, result)
         return store.read(path)
+
+
+def _kept(path: Path, log: Path) -> str:
+    """Return the name of a log beside the record at `path`, having put it there."""
+    kept = path.with_suffix(".log")
+    if log != kept:
+        write_atomic(kept, log.read_bytes())
+    return kept.name
 
 
 def in_one_line(result: Result) -> str:

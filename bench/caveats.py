@@ -65,6 +65,11 @@ CAVEATS = {
         "what was searched for this checkpoint ended at the first or last value of its list",
         "widen that list in the plan's [search]; a probe's strengths are fixed, from 3e-4 to 100",
     ),
+    "not-renewed": Caveat(
+        "it was asked again and could not be measured: the disk was full or the GPU gone, as its notes say; "
+        "its numbers are those of before",
+        "mend that, and run the same command again",
+    ),
     "no-reference": Caveat(
         "nothing to compare with: the checkpoint this file came from is not known here",
         "bench the backbone by name, so that bobrt makes the file from its checkpoint",

@@ -158,6 +158,7 @@ def _once_more(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         cold_start=ColdStart(
             open_ms=[*cold.open_ms, first.open_ms], first_ms=[*cold.first_ms, first.first_ms]
         ),
+        log=None,  # of a round that failed before this one
     )
     return rounds.add(record, result, store.read_samples(record, before), timed, machine)
 

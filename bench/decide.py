@@ -26,12 +26,13 @@ from bobrt.spec import Backbone, FileCard, Kind, Placement, Precision, Scenario,
 from bobrt.speed import Timing
 from bobrt.system import cores, this_system
 from bobrt.tasks import cards
-from engines.runtimes import RUNTIMES, cannot_build, cannot_run, versions
+from engines.runtimes import RUNTIMES, beyond, cannot_build, cannot_run, versions
 from engines.stages import (
     STAGES,
     artifact_target,
     attack_target,
     checkpoint_target,
+    given_target,
     reference_target,
     workshop,
 )
@@ -89,15 +90,13 @@ class Desk:
 
     def decide(self, question: Question, *, rerun: bool | None = None) -> Decision:
         """Return what will become of a cell; `rerun` overrules the desk's own."""
-        cell = question.cell
-        runtime = RUNTIMES.get(cell.runtime)
         try:
             artifact, why, missing = self._look(question)
         except (UnsupportedError, AbsentDataError) as error:
             return self._without_file(question, error)
         if missing and (blocked := self._blocked(question, missing)):
-            return blocked
-        unable = cannot_run(runtime, cell.precision)
+            return self._unless_measured(blocked)
+        unable = cannot_run(RUNTIMES.get(question.cell.runtime))
         stale, rounds = (why, 0) if artifact is None else self._standing(question, artifact, unable)
         if not stale and not (self.rerun if rerun is None else rerun):
             if unable or rounds >= self.plan.rounds:
@@ -106,7 +105,7 @@ class Desk:
             return Decision(question, "run", reason, rounds=rounds)
         again = again_for(stale)
         if unable:
-            return Decision(question, "unsupported", unable, missing, again=again)
+            return self._unless_measured(Decision(question, "unsupported", unable, missing, again=again))
         return Decision(question, "run", stale or "asked to run again", missing, again=again)
 
     def order(self, question: Question, number: int = 1) -> CellOrder:
@@ -121,11 +120,12 @@ class Desk:
         answers, bundle = (reference.path if reference else None), _bundle(question)
         attack = self._attack(question)
         made = self.shop.find(attack) if attack else None
+        source = question.file or artifact  # an engine of a given file lies elsewhere, and knows less of it
         if bundle:
-            answers, validation = artifact.path.with_name(bundles.REFERENCE), bundle.reference.validation
+            answers, validation = source.path.with_name(bundles.REFERENCE), bundle.reference.validation
         return CellOrder(
             cell=question.cell,
-            card=msgspec.convert(artifact.manifest.detail["card"], type=FileCard),
+            card=msgspec.convert(source.manifest.detail["card"], type=FileCard),
             artifact=record,
             file=str(artifact.path),
             reference=str(answers) if answers else None,
@@ -139,7 +139,7 @@ class Desk:
             gauntlet=self.asked(question),
             attack=str(made.path) if made else None,
             features=str(self.shop.cache / FOLDER),
-            bundle=str(artifact.path.parent) if bundle else None,
+            bundle=str(source.path.parent) if bundle else None,
             task=bundle.task if bundle else self._task(question),
         )
 
@@ -211,11 +211,8 @@ class Desk:
 
     def identities(self, question: Question) -> set[str]:
         """Return the identities of every file a cell depends on."""
-        if question.file:
-            return set()
         try:
-            found = identities(self._target(question)) | {identity(self._reference(question))}
-            return found | ({identity(attack)} if (attack := self._attack(question)) else set())
+            return {name for target in self._wanted(question) for name in identities(target)}
         except (UnsupportedError, AbsentDataError):
             return set()
 
@@ -223,18 +220,40 @@ class Desk:
         """Return where a cell's record lives."""
         return store.path_of(self.results, self.system.id, cell, self.limit)
 
+    def _wanted(self, question: Question) -> list[Target]:
+        """Return what a cell measures, then what it is compared with and asked about.
+
+        Nothing has to be made for a file that is measured as it is.
+
+        Raises:
+            UnsupportedError: The runtime has no such precision, or the device that is here.
+
+        """
+        if reason := beyond(RUNTIMES.get(question.cell.runtime), question.cell.precision):
+            raise UnsupportedError(reason)
+        if question.file:
+            given = given_target(question.cell, question.file)
+            return [given] if given else []
+        attack = self._attack(question)
+        return [self._target(question), self._reference(question), *([attack] if attack else [])]
+
+    def before(self, question: Question) -> Result | None:
+        """Return the record of a cell, whatever it was made of; None if there is none that can be read."""
+        try:
+            return store.read(self.path(question.cell))
+        except UsageError:
+            return None
+
     def _look(self, question: Question) -> tuple[Artifact | None, str, list[Target]]:
         """Return a cell's file, or why there is none and what must be made, the reference included."""
-        if question.file:
+        wanted = self._wanted(question)
+        if not wanted:
             return question.file, "", []
-        target, reference = self._target(question), self._reference(question)
-        artifact, why = self.shop.look(target)
-        attack = self._attack(question)
-        wanted = [*target.chain(), reference, *(attack.chain() if attack else [])]
-        missing = [step for step in wanted if self.shop.find(step) is None]
+        artifact, why = self.shop.look(wanted[0])
+        steps = {identity(step): step for target in wanted for step in target.chain()}
+        missing = [step for step in steps.values() if self.shop.find(step) is None]
         # A cell that will not run needs its engine, not the answers to compare it with.
-        runtime = RUNTIMES.get(question.cell.runtime)
-        if missing == [reference] and cannot_run(runtime, question.cell.precision):
+        if missing == wanted[1:2] and cannot_run(RUNTIMES.get(question.cell.runtime)):
             missing = []
         return artifact, why, missing
 
@@ -265,6 +284,8 @@ class Desk:
         rounds = min((len(row.repeats_ms) for row in result.latency), default=0)
         stale = self._stale(question, result, artifact, unable)
         more = result.state is State.COMPLETE and rounds < self.plan.rounds
+        if "not-renewed" in result.caveats and not more:
+            stale = stale or f"not measured anew before: {result.notes[-1]}"
         if more and not (result.samples and path.with_name(result.samples.file).is_file()):
             stale = stale or "the raw times of its earlier rounds are gone"
         return stale, rounds
@@ -305,16 +326,19 @@ class Desk:
         return ""
 
     def _without_file(self, question: Question, error: BobrtError) -> Decision:
-        """Return the decision for a cell that no file can be named for; what was measured stands."""
-        try:
-            before = store.read(self.path(question.cell))
-        except UsageError:
-            before = None
+        """Return the decision for a cell that no file can be named for."""
         if isinstance(error, AbsentDataError):
-            kept = before is not None and before.state is State.COMPLETE
-            return Decision(question, "done" if kept else "skipped", error.message, hint=error.hint)
-        told = before is not None and (before.state, before.reason) == (State.UNSUPPORTED, error.message)
+            return self._unless_measured(Decision(question, "skipped", error.message, hint=error.hint))
+        before = self.before(question)
+        told = before and (before.state, before.reason) == (State.UNSUPPORTED, error.message)
         return Decision(question, "done" if told else "unsupported", error.message)
+
+    def _unless_measured(self, decision: Decision) -> Decision:
+        """Return the decision for a cell that cannot be measured now, unless it was: that stands."""
+        before = self.before(decision.question)
+        if before and before.state is State.COMPLETE:
+            return decision._replace(action="done", make=[], again="")
+        return decision
 
     def _checkpoint(self, question: Question) -> Target:
         recipe = self.plan.recipe(question.cell.protocol, question.cell.backbone)

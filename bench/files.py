@@ -123,5 +123,6 @@ def teller(progress: Progress, label: str) -> Callable[[Event], None]:
 
 
 def _whose(target: Target) -> str:
-    backbone = target.chain()[0].options.get("backbone")
-    return str(backbone["name"]) if isinstance(backbone, dict) else target.stage
+    origin = target.chain()[0].options
+    backbone = origin.get("backbone")
+    return str(backbone["name"]) if isinstance(backbone, dict) else str(origin.get("path", target.stage))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Rounds = Mapping[str, Sequence[NDArray[np.int64]]]
 
-CAVEATS = {"few-samples", "few-rounds", "unstable", "slows-down"}
+CAVEATS = {"few-samples", "few-rounds", "unstable", "slows-down", "not-renewed"}
 """What the raw times of all rounds say against a row: told anew with each round, other caveats stay."""
 
 

@@ -267,6 +267,7 @@ def bench(
     questions += flags.bundle_questions([Path(name) for name in folders], changes)
     if "backbones" in changes or not (files or folders):
         questions += plans.questions(chosen)
+    flags.require_apart(questions)
     if not questions:
         raise NothingMatchedError("the plan has no cell", "bobrt bench --dry-run")
     settings = config.load(results=results)

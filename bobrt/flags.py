@@ -180,6 +180,19 @@ def bundle_questions(folders: Sequence[Path], changes: Mapping[str, Any]) -> lis
     return found
 
 
+def require_apart(questions: Sequence[Question]) -> None:
+    """Raise `UsageError` if two files, or a file and a backbone by its name, answer one cell: one record."""
+    found: dict[str, Question] = {}
+    for question in questions:
+        other = found.setdefault(question.cell.key, question)
+        if other is not question:
+            named = " and ".join(str(q.file.path) if q.file else q.cell.backbone for q in (other, question))
+            raise UsageError(
+                f"{named} answer one cell: {question.cell}",
+                "bench each alone, with --results FOLDER of its own",
+            )
+
+
 def is_bundle(name: str) -> bool:
     """Tell a folder from a backbone: what is spelled like a path, holds a bundle, or is a folder alone."""
     if name.startswith((".", "/")) or name.endswith("/") or (Path(name) / bundles.RECORD).is_file():
@@ -262,11 +275,9 @@ def _file_question(path: Path, task: str, runtime: str) -> Question:
 
 
 def _question_of(artifact: Artifact, path: Path, runtime: str) -> Question:
-    if RUNTIMES.get(runtime).artifact != "onnx":
-        opens = RUNTIMES.get(runtime).artifact
+    if RUNTIMES.get(runtime).artifact == "checkpoint":
         raise UsageError(
-            f"runtime {runtime} opens no ONNX file but {opens}s of its own",
-            f"bobrt bench {path}",
+            f"runtime {runtime} opens no ONNX file but checkpoints of its own", f"bobrt bench {path}"
         )
     card = msgspec.convert(artifact.manifest.detail["card"], type=FileCard)
     cell = Cell(

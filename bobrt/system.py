@@ -89,8 +89,18 @@ def _simd() -> list[str]:
     return sorted(_KERNELS & set(found[1].split())) if found else []
 
 
+def gpu_is_lost() -> bool:
+    """Tell whether the GPU that was there when this process first asked does not answer any more."""
+    return bool(_gpu()[0]) and not _asked_gpu()[0]
+
+
 @cache
 def _gpu() -> tuple[str | None, str | None]:
+    return _asked_gpu()
+
+
+def _asked_gpu() -> tuple[str | None, str | None]:
+    """Return name and driver of the GPU as nvidia-smi tells them now, or None twice."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return None, None

@@ -142,6 +142,8 @@ class Runtime(Frozen, frozen=True, kw_only=True):
     """It runs on a GPU where PyTorch is built for one, and on the CPU elsewhere."""
     lacks: Callable[[], str] | None = None
     """Tells what else is missing on this machine, or returns an empty string; loads no library."""
+    keeps: bool = False
+    """It keeps what it makes beside the file it opens, which must lie in the cache then."""
     note: str = ""
 
 
@@ -219,6 +221,7 @@ RUNTIMES = Registry(
                 tools=("onnxruntime", "tensorrt", "pycuda"),
                 needs_gpu=True,
                 lacks=no_tensorrt_provider,
+                keeps=True,
                 note="TensorRT 10 inside ONNX Runtime; builds when first opened",
             ),
             Runtime(
@@ -268,14 +271,8 @@ def cannot_build(runtime: Runtime) -> str:
     return not_for_rtx() if runtime.name == "tensorrt-rtx" else ""
 
 
-def cannot_run(runtime: Runtime, precision: Precision | None = None) -> str:
-    """Return why this machine cannot run the runtime's artifact, or an empty string.
-
-    Args:
-        runtime: What is to run.
-        precision: What it is to run at; None to ask for the runtime alone.
-
-    """
+def cannot_run(runtime: Runtime) -> str:
+    """Return why this machine cannot run the runtime's artifact, or an empty string."""
     if not _importable(runtime.module):
         return _absent(runtime)
     if runtime.needs_gpu and (reason := no_gpu()):
@@ -288,7 +285,22 @@ def cannot_run(runtime: Runtime, precision: Precision | None = None) -> str:
         return f"this version builds {runtime.name} engines and does not yet run them"
     if runtime.lacks and (reason := runtime.lacks()):
         return reason
-    return _beyond(runtime, precision) if precision else ""
+    return ""
+
+
+def beyond(runtime: Runtime, precision: Precision) -> str:
+    """Return why the device that is here cannot compute at a precision, or an empty string.
+
+    Whether the runtime is there is not asked: for such a device no file is worth making.
+    """
+    if not on_gpu(runtime):
+        return f"tf32 is arithmetic of a GPU: {no_gpu_for_torch()}" if precision is Precision.TF32 else ""
+    here, first = compute_capability(), SINCE.get(precision)
+    if here is None or first is None or here >= first:
+        return ""
+    return "{} needs a GPU of compute capability {}.{}, and this one has {}.{}".format(
+        precision, *first, *here
+    )
 
 
 def on_gpu(runtime: Runtime) -> bool:
@@ -340,18 +352,6 @@ def open_runner(
     module, _, name = runtime.runner.partition(":")
     runner: Runner = getattr(importlib.import_module(module), name)(path, threads, precision, batch)
     return runner
-
-
-def _beyond(runtime: Runtime, precision: Precision) -> str:
-    """Return why the device cannot compute at a precision, or an empty string."""
-    if not on_gpu(runtime):
-        return f"tf32 is arithmetic of a GPU: {no_gpu_for_torch()}" if precision is Precision.TF32 else ""
-    here, first = compute_capability(), SINCE.get(precision)
-    if here is None or first is None or here >= first:
-        return ""
-    return "{} needs a GPU of compute capability {}.{}, and this one has {}.{}".format(
-        precision, *first, *here
-    )
 
 
 def _capi() -> Path:

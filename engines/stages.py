@@ -12,7 +12,7 @@ import msgspec
 from bobrt.artifacts import Artifact, Stage, Target, Workshop
 from bobrt.catalogue import backbone
 from bobrt.errors import UnsupportedError, UsageError
-from bobrt.spec import EngineSpec, FileCard, Precision, Protocol
+from bobrt.spec import EngineSpec, FileCard, Placement, Precision, Protocol
 from bobrt.system import no_driver, this_system
 from bobrt.tasks import cards
 from engines.runtimes import RUNTIMES, Runtime
@@ -41,6 +41,7 @@ STAGES = {
     "int8-onnxruntime": Stage(
         "engines.precision:make_int8_for_onnxruntime", ("onnx", "onnxruntime"), "quant", worker="onnxruntime"
     ),
+    "file": Stage("engines.given:make", (), "", worker="tensorrt"),
     "engine-tensorrt": Stage("engines.trt_build:make", ("tensorrt",), "tensorrt", "tensorrt", _WHERE),
     "engine-tensorrt-rtx": Stage("engines.trt_build:make", ("tensorrt-rtx",), "rtx", "tensorrt", _WHERE),
 }
@@ -104,19 +105,33 @@ def artifact_target(cell: Cell, checkpoint: Target, max_drop: float) -> Target:
 
     """
     runtime = RUNTIMES.get(cell.runtime)
-    if cell.precision not in runtime.precisions:
-        have = ", ".join(runtime.precisions)
-        why = f"; {runtime.others}" if runtime.others else ""
-        raise UnsupportedError(
-            f"{runtime.name} has no {cell.precision}: it takes {have}{why}", "bobrt list runtimes"
-        )
+    _require_precision(runtime, cell.precision)
     if runtime.artifact == "checkpoint":
         return checkpoint
     model = _at_precision(cell, onnx_target(cell, checkpoint), runtime, max_drop)
-    if runtime.artifact == "onnx":
-        return model
-    spec = _engine_spec(cell, runtime)
-    return Target(stage=f"engine-{runtime.name}", options=msgspec.to_builtins(spec), source=model)
+    return model if runtime.artifact == "onnx" else _engine_target(cell, runtime, model)
+
+
+def given_target(cell: Cell, file: Artifact) -> Target | None:
+    """Return what a cell measures of an ONNX file made elsewhere, or None where that is the file itself.
+
+    Raises:
+        UnsupportedError: The runtime does not take the file as it is; the message is the reason.
+
+    """
+    runtime = RUNTIMES.get(cell.runtime)
+    _require_precision(runtime, cell.precision)
+    card = msgspec.convert(file.manifest.detail["card"], type=FileCard)
+    if card.placement is Placement.ORT and runtime.placement is Placement.TENSORRT:
+        raise UnsupportedError(
+            f"the file's Q/DQ are placed for ONNX Runtime's CPU kernels, and {runtime.name} takes "
+            "TensorRT's placement",
+            f"bobrt build NAME --task TASK --precision {cell.precision} --runtime {runtime.name}",
+        )
+    if runtime.artifact == "onnx" and not runtime.keeps:
+        return None
+    given = Target(stage="file", options={"path": str(file.path), "sha256": file.sha256})
+    return given if runtime.artifact == "onnx" else _engine_target(cell, runtime, given)
 
 
 def onnx_target(cell: Cell, checkpoint: Target) -> Target:
@@ -157,6 +172,20 @@ def _engine_spec(cell: Cell, runtime: Runtime) -> EngineSpec:
         cuda=this_system().cuda if here else None,
         profiles=PROFILES[runtime.name] if cell.batch == "dynamic" else (),
     )
+
+
+def _require_precision(runtime: Runtime, precision: Precision) -> None:
+    if precision not in runtime.precisions:
+        have = ", ".join(runtime.precisions)
+        why = f"; {runtime.others}" if runtime.others else ""
+        raise UnsupportedError(
+            f"{runtime.name} has no {precision}: it takes {have}{why}", "bobrt list runtimes"
+        )
+
+
+def _engine_target(cell: Cell, runtime: Runtime, model: Target) -> Target:
+    spec = _engine_spec(cell, runtime)
+    return Target(stage=f"engine-{runtime.name}", options=msgspec.to_builtins(spec), source=model)
 
 
 def _at_precision(cell: Cell, model: Target, runtime: Runtime, max_drop: float) -> Target:

@@ -13,7 +13,7 @@ import msgspec
 
 from bobrt.artifacts import Job, Produced
 from bobrt.errors import BobrtError
-from bobrt.spec import EngineSpec, Precision
+from bobrt.spec import EngineSpec, FileCard, Precision
 from engines import macs, onnx_file, trt_identity
 from engines.runner import IMAGES
 from engines.trt_log import Log
@@ -33,7 +33,6 @@ def make(job: Job) -> Produced:
     job.report("building", f"{spec.runtime} for compute capability {spec.compute_capability}")
     trt = importlib.import_module(MODULES[spec.runtime])
     model = onnx_file.load(job.source.path)
-    card = onnx_file.require_card(model, job.source.path)
     identity = trt_identity.of(trt, spec, job.source.sha256)
     log: list[str] = []
     # TensorRT for RTX times nothing when it builds; its kernels are chosen where they run.
@@ -45,6 +44,7 @@ def make(job: Job) -> Produced:
     finally:
         (job.folder / "build.log").write_text("\n".join(log) + "\n", encoding="utf-8")
     (job.folder / "engine.bin").write_bytes(plan)
+    card = msgspec.convert(job.source.manifest.detail["card"], type=FileCard)
     card = msgspec.structs.replace(card, precision=spec.precision)
     detail = {
         "card": msgspec.to_builtins(card),

@@ -324,5 +324,5 @@ def bound_missed(results: list[Result]) -> bool:
 
 
 def failed(results: list[Result]) -> list[Result]:
-    """Return the cells that ended in failure."""
-    return [result for result in results if result.state is State.FAILED]
+    """Return the cells that ended in failure, or could not be measured anew."""
+    return [r for r in results if r.state is State.FAILED or "not-renewed" in r.caveats]

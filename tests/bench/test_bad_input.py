@@ -163,24 +163,39 @@ def test_a_full_disk_loses_nothing(
     assert workspace.here("bench", "--plan", TINY).code == 0
 
 
-def test_a_full_cache_fails_the_cells_that_need_it(workspace: Workspace) -> None:
-    """A file that cannot be made for want of space is said so in one line; what is done stays done."""
+@pytest.mark.parametrize("measured", [True, False], ids=["measured before", "never measured"])
+def test_a_full_cache_stops_the_cells_that_need_it(
+    workspace: Workspace, records: Records, measured: bool
+) -> None:
+    """A file that cannot be made for want of space is said so in one line; what was measured stands."""
     shutil.rmtree(workspace.cache / "int8-onnxruntime")
+    record = records(workspace)["ort-cpu int8"]
+    if not measured:
+        record.unlink()
     before = contents(workspace.results)
     ran = on_a_full_disk(workspace, "bench", "--plan", TINY, blocks=64)
     assert ran.code == 1
-    (line,) = [line for line in ran.err.splitlines() if "] test_resnet digits ort-cpu int8: " in line]
-    assert "failed: making its int8-onnxruntime: cannot write" in line
+    why = "making its int8-onnxruntime: cannot write the int8-onnxruntime into "
+    (line,) = [
+        line for line in ran.err.splitlines() if "test_resnet digits ort-cpu int8: " in line and why in line
+    ]
     assert "File too large" in line
     assert ran.err.count("already done") == 6
-    record = next(
-        p for p in before if p.suffix == ".json" and b'"int8"' in before[p] and b'"ort-cpu"' in before[p]
-    )
-    assert {p for p, content in contents(workspace.results).items() if before.get(p) != content} == {
+    after = contents(workspace.results)
+    assert {p for p, content in after.items() if before.get(p) != content} == {
         record,
         record.with_suffix(".log"),
         workspace.results / "report.md",
     }
+    result = json.loads(record.read_text())
+    if measured:
+        was = json.loads(before[record])
+        assert result["state"] == "complete"
+        assert why in result["notes"][-1]
+        assert result["caveats"] == sorted([*was["caveats"], "not-renewed"])
+        assert result | {key: was[key] for key in ("caveats", "notes", "log", "seal")} == was
+    else:
+        assert (result["state"], result["reason"].startswith(why)) == ("failed", True)
 
 
 # -- cells that end badly -------------------------------------------------------------------
@@ -419,6 +434,52 @@ def test_a_file_for_other_classes_is_not_scored(
         f"[1/1] theirs digits ort-cpu fp32: failed: {path} answers logits float32 [n, {classes}]; "
         "task digits has 10 classes (name the task it was trained for: bobrt list tasks)\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("stage", "runtime", "words"),
+    [
+        (
+            "fp16",
+            "ort-cpu",
+            "ort-cpu has no fp16: it takes fp32, int8; its CPU kernels compute 16-bit floats in",
+        ),
+        (
+            "int8-tensorrt",
+            "ort-cuda",
+            "ort-cuda has no int8: it takes fp32, tf32, fp16, bf16; its CUDA kernels",
+        ),
+        ("int8-onnxruntime", "tensorrt-rtx", "the file's Q/DQ are placed for ONNX Runtime's CPU kernels"),
+        ("int8-onnxruntime", "ort-trt", "and ort-trt takes TensorRT's placement"),
+    ],
+)
+def test_a_file_at_a_precision_the_runtime_has_not(
+    workspace: Workspace, stage: str, runtime: str, words: str
+) -> None:
+    """Not measured as what it is not: `unsupported`, with the reason, and nothing is built of it."""
+    (file,) = workspace.cache.glob(f"{stage}/*/model.onnx")
+    shutil.rmtree(workspace.results)
+    ran = workspace.here("bench", "--plan", TINY, file, "--runtime", runtime, "--json")
+    assert ran.code == 0, ran.err
+    (record,) = json.loads(ran.out)["results"]
+    assert record["state"] == "unsupported"
+    assert words in record["reason"]
+    assert not (workspace.cache / "file").exists()
+
+
+def test_two_files_of_one_cell_are_not_benched_together(
+    tiny_run: TinyRun, here: Callable[..., Ran], tmp_path: Path
+) -> None:
+    """One record would be written over the other."""
+    paths = [tmp_path / "one.onnx", tmp_path / "two.onnx"]
+    for path in paths:
+        shutil.copyfile(exported(tiny_run), path)
+    ran = here("bench", "--plan", TINY, *paths)
+    assert ran.code == 2
+    assert one_line(ran).startswith(
+        f"error: {paths[0]} and {paths[1]} answer one cell: test_resnet digits ort-cpu fp32\n"
+    )
+    assert "--results FOLDER" in ran.err
 
 
 def test_a_runtime_that_opens_no_onnx_file_says_so(tmp_path: Path, workspace: Workspace) -> None:

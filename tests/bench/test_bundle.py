@@ -13,18 +13,24 @@ import numpy as np
 import pytest
 from support import BOBRT, BUNDLE, TINY, Ran, Workspace, environment
 
+from bench import plan as plans
+from bench.decide import Desk
 from bobrt import data
 from bobrt.catalogue import TASKS
 from bobrt.data import bundle as bundles
 from bobrt.data.packed import pack, unpack
 from bobrt.data.resize import resize
 from bobrt.errors import UsageError
+from bobrt.flags import bundle_questions
 from bobrt.spec import seal_of
 from engines import onnx_file, precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+
+WORDS = ("backbone", "task", "runtime", "precision")
 
 
 def one_record(text: str) -> dict[str, Any]:
@@ -154,6 +160,48 @@ def test_a_row_without_a_reference_is_done_again_with_it(space: Workspace, bundl
     assert one_record(ran.out)["parity"]["n"] == 269
     ran = space.here("bench", "--plan", TINY, bundle, "--dry-run", "--json")
     assert [row["action"] for row in json.loads(ran.out)["plan"]] == ["done"]
+
+
+def test_an_engine_is_built_of_a_bundle(
+    exported: tuple[Path, dict[str, Any]], tiny_run: tuple[Workspace, Ran], workspace: Workspace
+) -> None:
+    """The folder is left as it is; model and engine are in the cache, and the cell is the backbone's."""
+    folder, engines = exported[0], sorted((workspace.cache / "engine-tensorrt-rtx").iterdir())
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shutil.rmtree(workspace.results)
+    asked = ("bench", "--plan", TINY, folder, "--runtime", "tensorrt-rtx,ort-trt", "--json")
+    ran = workspace.here(*asked)
+    assert ran.code == 0, ran.err
+    found = {record["cell"]["runtime"]: record for record in json.loads(ran.out)["results"]}
+    named = json.loads(tiny_run[0].here("report", "--json").out)["results"]
+    words = "test_resnet digits tensorrt-rtx fp32"
+    (same,) = [r for r in named if " ".join(r["cell"][key] for key in WORDS) == words]
+    for key in ("cell", "state", "reason"):
+        assert found["tensorrt-rtx"][key] == same[key]
+    # Of the very model of the backbone by its name: the engine that was there is the one.
+    assert found["tensorrt-rtx"]["artifact"]["sha256"] == same["artifact"]["sha256"]
+    assert sorted((workspace.cache / "engine-tensorrt-rtx").iterdir()) == engines
+    (copy,) = workspace.cache.glob("file/*/model.onnx")
+    assert copy.read_bytes() == before["model.onnx"]
+    assert found["ort-trt"]["artifact"]["path"] == str(copy.relative_to(workspace.cache))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    again = json.loads(workspace.here(*asked, "--dry-run").out)["plan"]
+    assert [row["action"] for row in again] == ["done", "done"]
+
+
+def test_what_a_worker_is_told_of_a_bundle_s_engine(
+    exported: tuple[Path, dict[str, Any]], workspace: Workspace
+) -> None:
+    """The engine is measured; answers, images, labels and task are the bundle's."""
+    folder = exported[0]
+    assert workspace.here("bench", "--plan", TINY, folder, "--runtime", "tensorrt-rtx").code == 0
+    (question,) = bundle_questions([folder], {"runtimes": ("tensorrt-rtx",)})
+    order = Desk(plans.load(str(TINY)), workspace.cache, workspace.results).order(question)
+    assert order.file.endswith("engine.bin")
+    assert order.reference == str(folder / "reference.npz")
+    assert order.bundle == str(folder)
+    assert order.validation == exported[1]["bundle"]["reference"]["validation"]
+    assert order.card == bundles.read(folder).card
 
 
 def test_a_folder_called_like_a_backbone_is_not_taken_for_a_bundle(space: Workspace, tmp_path: Path) -> None:

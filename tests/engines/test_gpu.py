@@ -18,7 +18,7 @@ from bobrt.data.resize import resize
 from bobrt.spec import Cell, Precision, Protocol
 from engines import parity
 from engines.runner import DeviceClock, answers
-from engines.runtimes import RUNTIMES, cannot_build, cannot_run, no_gpu, open_runner
+from engines.runtimes import RUNTIMES, beyond, cannot_build, cannot_run, no_gpu, open_runner
 from engines.stages import artifact_target, checkpoint_target, workshop
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def opened(tiny_run: tuple[Workspace, Ran], tmp_path_factory: pytest.TempPathFac
 
     def make(name: str, precision: Precision = Precision.FP32) -> Runner:
         runtime = RUNTIMES.get(name)
-        if reason := cannot_run(runtime, precision) or cannot_build(runtime):
+        if reason := cannot_run(runtime) or cannot_build(runtime) or beyond(runtime, precision):
             pytest.skip(reason)
         cell = Cell(
             backbone="test_resnet",

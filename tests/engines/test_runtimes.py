@@ -18,6 +18,7 @@ from engines.ort_cpu import OrtCpuRunner
 from engines.runtimes import (
     RUNTIMES,
     Runtime,
+    beyond,
     cannot_build,
     cannot_run,
     no_gpu_for_torch,
@@ -135,17 +136,17 @@ def test_tf32_is_of_a_gpu_and_a_gpu_s_precisions_are_of_its_generation(
     entry = msgspec.structs.replace(RUNTIMES.get(name), lacks=None, precisions=tuple(Precision))
     monkeypatch.setattr(runtimes, "compute_capability", lambda: (7, 5))
 
-    assert cannot_run(entry, Precision.FP16) == ""
+    assert beyond(entry, Precision.FP16) == ""
     if not gpu:
-        assert cannot_run(entry, Precision.TF32) == f"tf32 is arithmetic of a GPU: {NO_GPU}"
-        assert cannot_run(entry, Precision.BF16) == ""
+        assert beyond(entry, Precision.TF32) == f"tf32 is arithmetic of a GPU: {NO_GPU}"
+        assert beyond(entry, Precision.BF16) == ""
         return
     old = "needs a GPU of compute capability {}, and this one has {}"
-    assert cannot_run(entry, Precision.TF32) == "tf32 " + old.format("8.0", "7.5")
-    assert cannot_run(entry, Precision.BF16) == "bf16 " + old.format("8.0", "7.5")
+    assert beyond(entry, Precision.TF32) == "tf32 " + old.format("8.0", "7.5")
+    assert beyond(entry, Precision.BF16) == "bf16 " + old.format("8.0", "7.5")
     monkeypatch.setattr(runtimes, "compute_capability", lambda: (8, 6))
-    assert cannot_run(entry, Precision.FP8) == "fp8 " + old.format("8.9", "8.6")
-    assert cannot_run(entry, Precision.TF32) == ""
+    assert beyond(entry, Precision.FP8) == "fp8 " + old.format("8.9", "8.6")
+    assert beyond(entry, Precision.TF32) == ""
 
 
 def test_what_computes_on_the_gpu_is_known_without_loading_anything(
