@@ -40,7 +40,7 @@ FAMILIES = {
     "efficientnet": [Member("test_efficientnet", 32), Member("efficientnet_b0", 32)],
     "efficientvit": [Member("efficientvit_b0")],
     "eva": [Member("eva02_tiny_patch14_224", 28, {"depth": 2})],
-    "fastvit": [Member("fastvit_t8")],
+    "fastvit": [Member("fastvit_sa12", 64, {"layers": (1, 1, 1, 1)})],
     "ghostnet": [Member("ghostnetv2_100")],
     "hgnet": [Member("hgnetv2_b0")],
     "hiera": [Member("hiera_tiny_224", 64, {"embed_dim": 24, "stages": (1, 1, 1, 1)})],

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,30 +86,35 @@ def _architecture(name: str, entry: Backbone) -> None:
     with tempfile.TemporaryDirectory(prefix="bobrt-matrix-") as folder:
         for phase, steps in PHASES.items():
             while missing := [step for step in steps if step not in record["steps"]]:
-                ended = _run(name, phase, Path(folder), record)
+                ended, peak_gb = _run(name, phase, Path(folder), record)
                 left = [step for step in missing if step not in record["steps"]]
                 if left:  # the process died in it
-                    record["steps"][left[0]] = {"ok": False, "why": ended, "seconds": None, "peak_gb": None}
+                    died = {"ok": False, "why": ended, "seconds": None, "peak_gb": peak_gb}
+                    record["steps"][left[0]] = died
                 _write(path, record)
             console.note(f"{name}: {phase}: " + ", ".join(_short(record, step) for step in steps))
 
 
-def _run(name: str, phase: str, folder: Path, record: dict[str, Any]) -> str:
-    """Run one phase in a process of its own, take over what it has done, and return how it ended."""
+def _run(name: str, phase: str, folder: Path, record: dict[str, Any]) -> tuple[str, float]:
+    """Run one phase in a process of its own, take over what it has done; return how it ended and its peak."""
     told = folder / "told.json"
     write_atomic(told, json.dumps(record).encode())
     command = [sys.executable, "-P", __file__, "--child", name, phase, str(folder)]
     env = {**os.environ, "ORT_DISABLE_TELEMETRY": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
     with (folder / "log").open("ab") as log:
-        try:
-            code = subprocess.run(
-                command, stdout=log, stderr=log, env=env, timeout=LIMIT_S, check=False
-            ).returncode
-            ended = f"its process ended with exit code {code}"
-        except subprocess.TimeoutExpired:
-            ended = f"given up after {LIMIT_S} s"
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
+    late = threading.Timer(LIMIT_S, process.kill)
+    late.start()
+    _, status, used = os.wait4(process.pid, 0)  # a process that was killed cannot tell what it took
+    code = process.returncode = os.waitstatus_to_exitcode(status)
+    ended = f"its process ended with exit code {code}" if late.is_alive() else f"given up after {LIMIT_S} s"
+    late.cancel()
     record.update(_read(told))
-    return ended
+    return ended, _gb(used)
+
+
+def _gb(used: resource.struct_rusage) -> float:
+    return round(used.ru_maxrss / 2**20, 2)
 
 
 def _child(name: str, phase: str, folder: Path) -> None:
@@ -124,7 +130,7 @@ def _child(name: str, phase: str, folder: Path) -> None:
         except Exception as error:  # noqa: BLE001 - whatever a model or a library raises is this step's record
             found = {"ok": False, "why": " ".join(str(error).split())[:300] or type(error).__name__}
         found["seconds"] = round(time.monotonic() - started, 1)
-        found["peak_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+        found["peak_gb"] = _gb(resource.getrusage(resource.RUSAGE_SELF))
         record["steps"][step] = found
         write_atomic(told, json.dumps(record).encode())
 
@@ -151,7 +157,9 @@ def _step(entry: Backbone, step: str, folder: Path, record: dict[str, Any]) -> d
         found["why"] = architecture.elsewhere(path, precision)
     try:
         found["gap"] = architecture.gap(folder / "model.onnx", path, precision)
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's CPU kernels lack some types; the file may be fine
+    except Exception as error:
+        if precision is not Precision.BF16:  # what ONNX Runtime cannot open, nobody can judge or run in it
+            raise
         found["not_run"] = " ".join(str(error).split())[:200]
     return found
 
@@ -171,8 +179,8 @@ def table(records: list[dict[str, Any]]) -> str:
         "build proves that TensorRT takes the graph; it tells neither speed nor accuracy. With less than",
         "half at the precision it does not hold; ModelOpt leaves convolutions of 16 channels and fewer out",
         "of fp8, where they would be no faster. No bf16 file is run here: ONNX Runtime has no such kernels",
-        "on a CPU. No block is kept out of int8 or fp8, and nothing is judged: an fp8 file that ONNX Runtime",
-        "cannot open (`not_run` in its record) is one that `bobrt build` with `--max-drop` cannot judge.",
+        "on a CPU; any other file that it cannot open is a hole. No block is kept out of int8 or fp8, and",
+        "nothing is judged: weights are random.",
         "",
         ", ".join(f"{tool} {number}" for tool, number in versions.items()) + ".",
         "",

@@ -23,11 +23,16 @@ WHOLE = {"resnet", "convnext", "vit", "swin", "efficientnet"}
 
 SIZES = {"mobileone": 128}
 """Larger sides: at 32 its twin's statistics are of four values a channel, and rounding is all one sees."""
+GAPS = {"mobileone": 1.0, "regnet": 0.6, "mobilenet": 0.3}
+"""How far fp16 may be from fp32, of the answers' own spread, where random weights make much of rounding."""
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_member_goes_all_the_way(family: str, tmp_path: Path) -> None:
-    """fp32 agrees with PyTorch where every block shows; the rest is at its precision; RTX takes all."""
+    """fp32 agrees with PyTorch where every block shows; the rest is at its precision; RTX takes all.
+
+    And fp16 answers as fp32 does, in ONNX Runtime: BEiT's values are the ones to watch.
+    """
     member = FAMILIES[family][0]
     made = architecture.exported(entry(member), tmp_path, SIZES.get(family, member.size))
 
@@ -37,6 +42,8 @@ def test_a_member_goes_all_the_way(family: str, tmp_path: Path) -> None:
         # ModelOpt leaves convolutions of 16 channels and fewer out of fp8: most of a small EfficientNet.
         assert share >= (0.25 if low is Precision.FP8 else 0.5), low
         assert architecture.built(path, low) > 1000, low
+        if low is Precision.FP16:
+            assert architecture.gap(made.path, path, low) < GAPS.get(family, 0.1)
 
 
 @pytest.mark.parametrize(("family", "operator"), [("volo", "ConvTranspose"), ("mobilenet", "HardSwish")])

@@ -101,6 +101,30 @@ def test_a_file_it_cannot_run_is_refused_in_one_line(
     assert "bobrt list runtimes" in caught.value.hint
 
 
+def test_a_plain_file_is_not_rewritten_into_one_that_is_refused(
+    graph: Graph, write: Callable[[onnx.ModelProto], Path]
+) -> None:
+    """ONNX Runtime moves a Transpose between Q and DQ, and has none for eight-bit floats."""
+    one = helper.make_tensor("one", TensorProto.FLOAT, [], [1.0])
+    zero = helper.make_tensor("zero", TensorProto.FLOAT8E4M3FN, [], [0.0])
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [2, 3, 1, 1], [1.0] * 6)
+    nodes = [
+        node("Transpose", ["x"], ["c"], perm=[0, 3, 1, 2]),
+        node("QuantizeLinear", ["c", "one", "zero"], ["q"]),
+        node("DequantizeLinear", ["q", "one", "zero"], ["d"]),
+        node("Transpose", ["d"], ["t"], perm=[0, 1, 3, 2]),
+        node("Conv", ["t", "w"], ["y"]),
+    ]
+    path = write(graph(nodes, [weight, one, zero]))
+    images = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3) // 3
+
+    with OrtCpuRunner(path, 1, plain=True) as runner:
+        got = runner.infer({"images": images})["y"]
+    assert got[0, 0] == pytest.approx(images[0].astype(np.float32).sum(axis=2).T, abs=3)
+    with pytest.raises(BobrtError, match="float8e4m3fn"), OrtCpuRunner(path, 1):
+        pass
+
+
 def test_half_a_file_is_refused_in_one_line(graph: Graph, write: Callable[[onnx.ModelProto], Path]) -> None:
     """A truncated file is named."""
     path = write(graph(DOUBLE))

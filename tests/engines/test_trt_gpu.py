@@ -81,8 +81,9 @@ def build(folder: Path, runtime: str, precision: Precision, card: FileCard) -> N
         runtime=runtime, precision=precision, batch="dynamic", compute_capability="current", profiles=PROFILES
     )
     plain = Manifest(
-        stage="", options={}, source_sha256=None, tools={}, file="", sha256="", bytes=0, seconds=0, detail={}
-    )
+        stage="", options={}, source_sha256=None, tools={}, file="", sha256="", bytes=0, seconds=0,
+        detail={"card": msgspec.to_builtins(card)},
+    )  # fmt: skip
     made = trt_build.make(Job(msgspec.to_builtins(spec), Artifact(path, plain), folder, lambda *_: None))
     manifest = msgspec.structs.replace(plain, file=made.file, detail=made.detail)
     (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
