@@ -16,7 +16,7 @@ from bobrt import data
 from bobrt.artifacts import Job, Produced
 from bobrt.errors import UsageError
 from bobrt.spec import Protocol, Transform
-from train import features, fetch, finetune, layouts, model, probe, search
+from train import features, fetch, finetune, layouts, model, probe, published, search
 from train.options import CheckpointOptions
 from train.seeding import seed_everything
 
@@ -34,13 +34,13 @@ def make(job: Job) -> Produced:
     job.report("loading", options.backbone.name)
     seed_everything(options.seed)
     transform = model.transform_of(options.backbone, options.task)
-    net, backbone, published = _initial(options, transform, job)
+    net, backbone, fetched = _initial(options, transform, job)
     detail = _PROTOCOLS[options.protocol](net, options, transform, job)
     backbone = model.described(backbone, net)
     card = model.card_of(backbone, options.weights, options.protocol, options.seed, transform, options.task)
     model.save(net, card, job.folder / "checkpoint.safetensors")
     (job.folder / finetune.RESUME).unlink(missing_ok=True)
-    described = {"card": msgspec.to_builtins(card), "threads": torch.get_num_threads(), **published}
+    described = {"card": msgspec.to_builtins(card), "threads": torch.get_num_threads(), **fetched}
     return Produced("checkpoint.safetensors", {**described, **detail})
 
 
@@ -67,7 +67,7 @@ def _initial(
     if options.weights != "pretrained":
         return net, options.backbone, {}
     if options.backbone.weights is None:
-        return net, options.backbone, {"weights": _timm_file(net)}
+        return net, options.backbone, {"weights": published.described(net.backbone)}
     return net, *_from_elsewhere(net, options.backbone, options.backbone.weights, job)
 
 
@@ -83,24 +83,6 @@ def _from_elsewhere(
     told = msgspec.structs.replace(weights, revision=file.revision, sha256=file.sha256)
     detail = {**msgspec.to_builtins(told), "bytes": file.bytes, "keys": keys}
     return msgspec.structs.replace(backbone, weights=told), {"weights": detail}
-
-
-def _timm_file(net: model.Model) -> dict[str, Json]:
-    """Return which file of the hub timm has just loaded; null for what its cache does not tell."""
-    config = net.backbone.pretrained_cfg
-    repo = config.get("hf_hub_id")
-    files = [*filter(None, [config.get("hf_hub_filename")]), *fetch.TIMM_FILES]
-    path = fetch.in_hub_cache(repo, files) if repo else None
-    if path is None:
-        return {"repo": repo, **dict.fromkeys(("file", "revision", "sha256", "bytes"))}
-    file = fetch.described(path, fetch.commit_of(path))
-    return {
-        "repo": repo,
-        "file": path.name,
-        "revision": file.revision,
-        "sha256": file.sha256,
-        "bytes": file.bytes,
-    }
 
 
 def _finetune(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from bobrt import __version__
 from bobrt.errors import MachineError, UsageError
 from bobrt.spec import Backbone, FileCard, Input, Protocol, Transform
-from train import architectures, layouts, weights  # noqa: F401 - the first registers ours with timm
+from train import architectures, layouts, published, weights  # noqa: F401 - the first registers ours with timm
 from train.heads import Classifier
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
     from bobrt.spec import TaskCard
     from train.weights import State
+
+
+_WRAPPED = ("state_dict", "model")
+"""Keys under which training scripts keep the state dict: timm's and PyTorch Lightning's, Meta's."""
 
 
 class Model(nn.Module):  # type: ignore[misc]  # torch is too heavy to check ours against
@@ -121,7 +125,7 @@ def build(  # noqa: PLR0913 - what a model is made of
         drop_path: Rate of stochastic depth, while it is trained.
 
     Raises:
-        UsageError: timm refuses the arguments or the size.
+        UsageError: timm refuses the arguments or the size; or its weights are damaged or do not fit.
         MachineError: The weights cannot be fetched.
 
     """
@@ -132,22 +136,24 @@ def build(  # noqa: PLR0913 - what a model is made of
     at_timm = backbone.weights is None
     width = {} if own_head and at_timm else {"num_classes": 0}
     try:
-        trunk = timm.create_model(
-            backbone.timm,
-            pretrained=pretrained and at_timm,
-            exportable=True,
-            **backbone.args,
-            **sized,
-            **width,
-            **({"drop_path_rate": drop_path} if drop_path else {}),
-        )
+        with published.loading(backbone):
+            trunk = timm.create_model(
+                backbone.timm,
+                pretrained=pretrained and at_timm,
+                exportable=True,
+                **backbone.args,
+                **sized,
+                **width,
+                **({"drop_path_rate": drop_path} if drop_path else {}),
+            )
     except (OSError, ConnectionError) as error:
         raise MachineError(
             f"the weights of {backbone.name} cannot be fetched: {error}",
             "use --weights random, or --weights PATH for a local checkpoint",
         ) from error
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        raise UsageError(f"timm cannot build {backbone.name} at {size or 'its own'} px: {error}") from error
+        told = " ".join(str(error).split())
+        raise UsageError(f"timm cannot build {backbone.name} at {size or 'its own'} px: {told}") from error
     mean, std = _normalisation(backbone, trunk)
     head = Classifier(trunk.head_hidden_size or trunk.num_features, classes) if classes else None
     return Model(trunk, head, mean, std)
@@ -258,7 +264,7 @@ def read_checkpoint(path: Path) -> tuple[FileCard | None, State]:
             return msgspec.json.decode(header, type=FileCard), content
         except msgspec.DecodeError as error:
             raise UsageError(f"checkpoint {path} is damaged or truncated: {error}") from error
-    inside = "state_dict" if isinstance(content, dict) and "state_dict" in content else ""
+    inside = next((key for key in _WRAPPED if isinstance(content, dict) and key in content), "")
     return None, weights.state_in(content, path, inside)
 
 

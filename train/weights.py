@@ -62,7 +62,13 @@ def state_in(content: object, path: Path, inside: str = "") -> State:
     found = content.get(inside) if inside and isinstance(content, dict) else content
     if isinstance(found, dict) and found and all(isinstance(value, Tensor) for value in found.values()):
         return found
-    raise UsageError(f"checkpoint {path} is not a state dict{f' under {inside!r}' if inside else ''}")
+    held = (
+        f": it holds {', '.join(map(repr, [*content][:5]))}" if content and isinstance(content, dict) else ""
+    )
+    raise UsageError(
+        f"checkpoint {path} is not a state dict{f' under {inside!r}' if inside else held}",
+        "save the names and tensors alone: torch.save(net.state_dict(), PATH)",
+    )
 
 
 def load_strictly(module: nn.Module, state: State, path: Path) -> None:
@@ -83,7 +89,7 @@ def load_strictly(module: nn.Module, state: State, path: Path) -> None:
     module.load_state_dict(state)
 
 
-def require_fit(path: Path, odd: Mapping[str, Sequence[str]]) -> None:
+def require_fit(path: Path | str, odd: Mapping[str, Sequence[str]]) -> None:
     """Raise `UsageError` with the first of the keys that are odd, by what is odd about them, if any are."""
     parts = [
         f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"  # noqa: PLR2004

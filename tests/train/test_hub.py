@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from train import model
 from train.fetch import TIMM_FILES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 REPO = "timm/test_resnet.r160_in1k"
@@ -105,11 +106,55 @@ def test_weights_come_from_the_hub_and_the_next_time_from_its_cache(
         "revision": COMMIT,
         "sha256": hashlib.sha256(weights).hexdigest(),
         "bytes": len(weights),
+        "keys": {"expected": len(load(weights)), "in_file": len(load(weights))},
     }
 
     again = Workspace(space.cache.with_name("another"), space.results)
     assert export(again, site, HF_HUB_OFFLINE="1").code == 0
     assert told(again) == told(space)
+
+
+def without_a_key(state: dict[str, torch.Tensor]) -> bytes:
+    del state["fc.bias"], state["conv1.0.weight"]
+    return bytes(save(state))
+
+
+def with_a_key(state: dict[str, torch.Tensor]) -> bytes:
+    return bytes(save({**state, "mask": torch.zeros(1)}))
+
+
+def with_another_shape(state: dict[str, torch.Tensor]) -> bytes:
+    return bytes(save({**state, "fc.bias": torch.zeros(3)}))
+
+
+def cut(state: dict[str, torch.Tensor]) -> bytes:
+    return bytes(save(state)[:-1000])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (without_a_key, "does not fit: keys 2 missing (conv1.0.weight, fc.bias)"),
+        (with_a_key, "does not fit: keys 1 extra (mask)"),
+        (with_another_shape, "does not fit: keys 1 of another shape (fc.bias is (3), not (1000))"),
+        (cut, "is damaged or truncated: "),
+    ],
+)
+def test_a_published_file_that_is_damaged_or_does_not_fit_is_named(
+    space: Workspace, weights: bytes, damage: Callable[[dict[str, torch.Tensor]], bytes], words: str
+) -> None:
+    """One line with the first keys, as of a local file; the hint is what fetches it anew, and does."""
+    with serve(hub_files(REPO, {"config.json": b"{}", "model.safetensors": damage(load(weights))})) as site:
+        done = export(space, site)
+    assert done.code == 2
+    line, _, hint = done.err[done.err.index("error: ") :].rstrip("\n").split("\n")
+    assert line.startswith("error: checkpoint ")
+    assert f"model.safetensors {words}" in line
+    folder = hint.removeprefix("hint: fetch it anew: rm -r ")
+    assert folder.startswith(str(space.cache.parent / "home"))
+    shutil.rmtree(folder)
+    with serve(hub_files(REPO, {"config.json": b"{}", "model.safetensors": weights})) as site:
+        assert export(space, site).code == 0
 
 
 def told(space: Workspace) -> dict[str, Any]:

@@ -171,13 +171,21 @@ def test_a_damaged_pytorch_file_is_named(net: model.Model, tmp_path: Path, damag
     assert "\n" not in caught.value.message
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"model": {"w": torch.ones(1)}}, {}])
-def test_a_file_that_holds_no_state_dict_says_so(tmp_path: Path, content: object) -> None:
-    """What loads but is not names and tensors is no checkpoint."""
+@pytest.mark.parametrize(
+    ("content", "held"),
+    [
+        ([1, 2], ""),
+        ({"epoch": 3, "net": {"w": torch.ones(1)}}, ": it holds 'epoch', 'net'"),
+        ({"model": {"epoch": 3}}, " under 'model'"),
+        ({}, ""),
+    ],
+)
+def test_a_file_that_holds_no_state_dict_says_so(tmp_path: Path, content: object, held: str) -> None:
+    """What loads but is not names and tensors is no checkpoint; what it is instead is said."""
     path = tmp_path / "it.pth"
     torch.save(content, path)
 
-    with pytest.raises(UsageError, match=r"it\.pth is not a state dict"):
+    with pytest.raises(UsageError, match=rf"it\.pth is not a state dict{held}$"):
         model.read_checkpoint(path)
 
 
@@ -256,6 +264,10 @@ def as_a_training_saves(net: model.Model, path: Path) -> None:
     torch.save({"state_dict": net.backbone.state_dict(), "epoch": 3}, path)
 
 
+def as_meta_saves(net: model.Model, path: Path) -> None:
+    torch.save({"model": net.backbone.state_dict(), "optimizer": {"lr": 0.1}}, path)
+
+
 def as_the_hub_has_it(net: model.Model, path: Path) -> None:
     save_file(net.backbone.state_dict(), path)
 
@@ -269,6 +281,7 @@ def as_we_save(net: model.Model, path: Path) -> None:
     [
         (as_timm_saves, "it.pth"),
         (as_a_training_saves, "it.pt"),
+        (as_meta_saves, "it.pth"),
         (as_the_hub_has_it, "it.safetensors"),
         (as_we_save, "it.safetensors"),
     ],
