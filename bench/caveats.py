@@ -65,6 +65,10 @@ CAVEATS = {
         "what was searched for this checkpoint ended at the first or last value of its list",
         "widen that list in the plan's [search]; a probe's strengths are fixed, from 3e-4 to 100",
     ),
+    "precision-unread": Caveat(
+        "its runtime does not tell in which precision it computes, so the row goes by what its file says",
+        "bench the same file on a runtime that does: tensorrt in place of ort-trt",
+    ),
     "not-renewed": Caveat(
         "it was asked again and could not be measured: the disk was full or the GPU gone, as its notes say; "
         "its numbers are those of before",

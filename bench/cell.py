@@ -95,6 +95,8 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
             speed = scenarios.timed(stage)
         memory.end()  # what comes now takes memory that the engine does not
         artifact = _require_realised(order, first.runner)
+        if artifact.realised_share is None and artifact.kind != "checkpoint":
+            caveats.add("precision-unread")
         notes = first.runner.notes() if isinstance(first.runner, Noted) else []
         energy = scenarios.energy_of(stage, speed, counter(gpu))
         more = scenarios.more(stage, speed, _road(task, order))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    import numpy as np
     from numpy.typing import NDArray
 
     Providers = Sequence[str | tuple[str, dict[str, Any]]]
@@ -145,12 +145,8 @@ class OrtCpuRunner:
 
     def realised(self) -> dict[str, float] | None:
         """Return the fraction of multiply-adds at each precision, by a run of its own."""
-        feeds = {
-            name: np.zeros([side or 1 for side in meta.shape], meta.dtype)
-            for name, meta in self.inputs().items()
-        }
 
         def opened(options: ort.SessionOptions) -> ort.InferenceSession:
             return open_session(str(self._path), self._threads, plain=self._plain, options=options)
 
-        return realised.shares(opened, feeds) or None
+        return realised.shares(opened, self.inputs())

@@ -17,7 +17,7 @@ import onnxruntime as ort
 
 from bobrt.errors import BobrtError
 from bobrt.spec import Precision
-from engines import runtimes
+from engines import realised, runtimes
 from engines.ort_cpu import CPU, inputs_of, open_session, refusals
 from engines.ort_memory import OrtMemory
 from engines.runner import IMAGES, GpuFailure, one_line
@@ -119,6 +119,16 @@ class OrtCudaRunner:
                 device.download(bound.answers[name], sink)
             device.sync()
         return bound.answers
+
+    def realised(self) -> dict[str, float] | None:
+        """Return the fraction of multiply-adds at each precision, by a run of its own."""
+
+        def opened(options: ort.SessionOptions) -> ort.InferenceSession:
+            providers = self._providers(None)
+            return open_session(str(self._path), self._threads, providers=providers, options=options)
+
+        with GpuFailure(), self._device.work():
+            return realised.shares(opened, self.inputs())
 
     def notes(self) -> list[str]:
         """Return what is not as a reader would expect."""

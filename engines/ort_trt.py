@@ -32,6 +32,8 @@ class OrtTrtRunner(OrtCudaRunner):
     """An ONNX file in ONNX Runtime's TensorRT provider; arguments as of `OrtCudaRunner`."""
 
     provider: ClassVar[str] = TENSORRT
+    realised: ClassVar[None] = None  # type: ignore[assignment]
+    """The provider's kernels are TensorRT's, and ONNX Runtime does not see into them."""
 
     def _preload(self) -> None:
         super()._preload()

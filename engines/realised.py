@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnxruntime as ort
 
 from bobrt.spec import Precision
@@ -21,8 +22,7 @@ from bobrt.spec import Precision
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from engines.runner import TensorMeta
 
     Tensor = tuple[str, list[int]]
 
@@ -41,15 +41,18 @@ _BY_TYPE = {
 
 def shares(
     open_session: Callable[[ort.SessionOptions], ort.InferenceSession],
-    feeds: Mapping[str, NDArray[np.uint8]],
-) -> dict[str, float]:
+    inputs: Mapping[str, TensorMeta],
+) -> dict[str, float] | None:
     """Return the fraction of multiply-adds computed at each precision, by its name, in one run.
+
+    None if no kernel of it tells: they are inside another library's.
 
     Args:
         open_session: Opens the file as it is timed, with these options beside its own.
-        feeds: One batch.
+        inputs: What the file takes; it is run on zeros.
 
     """
+    feeds = {name: np.zeros([side or 1 for side in meta.shape], meta.dtype) for name, meta in inputs.items()}
     with tempfile.TemporaryDirectory(prefix="bobrt-") as folder:
         options = ort.SessionOptions()
         options.enable_profiling = True
@@ -59,7 +62,7 @@ def shares(
         session = open_session(options)
         session.run(None, feeds)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    return of_events(events)
+    return of_events(events) or None
 
 
 def of_events(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:

@@ -19,6 +19,7 @@ from bobrt.errors import BobrtError
 from bobrt.result import Searched
 from bobrt.spec import Cell, Precision, Protocol, State
 from engines import onnx_file
+from engines.ort_cpu import OrtCpuRunner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,6 +212,22 @@ def test_what_the_runtime_computes_is_read_back(
     )
     with pytest.raises(BobrtError, match="not-realised: asked for fp16, ort-cpu computes 100 % at fp32"):
         cell.run(told, quiet)
+
+
+def test_a_runtime_that_does_not_tell_its_precision_says_so(
+    order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row goes by its file, with a caveat; a checkpoint is computed in what it was cast to."""
+
+    class Mute(OrtCpuRunner):
+        realised = None  # type: ignore[assignment]
+
+    assert "precision-unread" not in cell.run(order("torch", "fp32"), quiet).caveats
+    monkeypatch.setattr(cell, "open_runner", lambda _, path, threads, *__: Mute(path, threads))
+    result = cell.run(order("ort-cpu", "fp32"), quiet)
+    assert "precision-unread" in result.caveats
+    assert result.artifact is not None
+    assert result.artifact.realised_share is None
 
 
 def test_too_few_samples_for_an_interval_are_said(order: Order) -> None:

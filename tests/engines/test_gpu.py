@@ -17,7 +17,7 @@ from bobrt.catalogue import TASKS
 from bobrt.data.resize import resize
 from bobrt.spec import Cell, Precision, Protocol
 from engines import parity
-from engines.runner import DeviceClock, answers
+from engines.runner import DeviceClock, ReadBack, answers
 from engines.runtimes import RUNTIMES, beyond, cannot_build, cannot_run, no_gpu, open_runner
 from engines.stages import artifact_target, checkpoint_target, workshop
 
@@ -87,7 +87,10 @@ def test_it_answers_as_fp32_pytorch_does(
 
     with opened(name, precision) as runner:
         got = answers(runner, images, 64)
+        told = runner.realised() if isinstance(runner, ReadBack) else None
 
+    if told is not None:
+        assert told.get("fp32" if precision is Precision.TF32 else str(precision), 0.0) > 0.9
     if precision is Precision.FP32:
         parity.require_fp32(got, want, name)
         return

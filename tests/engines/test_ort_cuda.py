@@ -21,7 +21,7 @@ from engines import ort_cuda
 from engines.ort_cpu import CPU, OrtCpuRunner
 from engines.ort_cuda import CUDA, OrtCudaRunner, strays
 from engines.ort_memory import OrtMemory
-from engines.runner import DeviceClock, TensorMeta, answers
+from engines.runner import DeviceClock, ReadBack, TensorMeta, answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,6 +164,15 @@ def test_bound_buffers_answer_what_plain_calls_do(
         np.testing.assert_array_equal(got[name], value)
         np.testing.assert_array_equal(again[name], value)
         np.testing.assert_allclose(alone[name], value[:1], rtol=1e-5)
+
+
+def test_what_it_computes_in_is_read_back(file: Path) -> None:
+    """From the kernels of a run of its own, which leaves the buffers as they were."""
+    runner = Queued(file, 1)
+    with runner:
+        assert isinstance(runner, ReadBack)
+        assert runner.realised() == {"fp32": 1.0}
+        assert runner.device.did == []
 
 
 def test_copies_are_outside_the_device_s_clock(file: Path, images: np.ndarray) -> None:

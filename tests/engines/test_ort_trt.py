@@ -15,6 +15,7 @@ from engines import ort_trt, runtimes
 from engines.ort_cpu import CPU
 from engines.ort_cuda import CUDA
 from engines.ort_trt import NO_TF32, TENSORRT, OrtTrtRunner
+from engines.runner import ReadBack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +110,11 @@ def test_tf32_is_forbidden_unless_asked_for(monkeypatch: pytest.MonkeyPatch, tmp
         seen.append(os.environ.get(NO_TF32))
 
     assert seen == ["0", None, "0"]
+
+
+def test_it_does_not_tell_what_it_computes_in(write: Callable[..., Path]) -> None:
+    """Its kernels are TensorRT's: a row of it says so, and no share is made up."""
+    assert not isinstance(OrtTrtRunner(write(), 1), ReadBack)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
