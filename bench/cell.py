@@ -132,6 +132,7 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         watch=watch.record(),
         cold_start=ColdStart(open_ms=[first.open_ms], first_ms=[first.first_ms]),
         input=_input(order.card),
+        published=order.published,
         search=order.search,
         gauntlet=asked,
         notes=[*notes, *(_told(engine, order) if engine else [])],

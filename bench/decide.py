@@ -21,7 +21,7 @@ from bobrt.catalogue import backbone
 from bobrt.data import bundle as bundles
 from bobrt.errors import AbsentDataError, BobrtError, UnsupportedError, UsageError
 from bobrt.result import Artifact as ArtifactRecord
-from bobrt.result import Result, Searched
+from bobrt.result import Published, Result, Searched
 from bobrt.spec import Backbone, FileCard, Kind, Placement, Precision, Scenario, State, WeightsFile
 from bobrt.speed import Timing
 from bobrt.system import cores, this_system
@@ -130,6 +130,7 @@ class Desk:
             file=str(artifact.path),
             reference=str(answers) if answers else None,
             validation=validation if isinstance(validation, float) else None,
+            published=_published(trained),
             search=_searched(trained),
             timing=self.timing,
             limit=self.limit,
@@ -359,6 +360,14 @@ def _timing(plan: Plan) -> Timing:
     if {*asked} <= {Scenario.LATENCY, Scenario.THROUGHPUT}:
         timing["scenario_s"] = None
     return msgspec.convert(timing, type=Timing)
+
+
+def _published(trained: dict[str, Json]) -> Published | None:
+    """Return which published file a checkpoint began from, as its manifest tells."""
+    told = trained.get("weights")
+    if not isinstance(told, dict):
+        return None
+    return msgspec.convert({key: told.get(key) for key in Published.__struct_fields__}, type=Published)
 
 
 def _searched(trained: dict[str, Json]) -> Searched | None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from bobrt.artifacts import Target
 from bobrt.errors import ErrorKind
-from bobrt.result import Artifact, Searched
+from bobrt.result import Artifact, Published, Searched
 from bobrt.spec import Cell, FileCard, Frozen, TaskCard
 from bobrt.speed import Timing
 
@@ -24,6 +24,7 @@ class CellOrder(Frozen, frozen=True, kw_only=True):
     reference: str | None
     """Path of the checkpoint's fp32 answers, or None where the checkpoint is not known."""
     validation: float | None
+    published: Published | None = None
     search: Searched | None = None
     timing: Timing
     limit: int | None

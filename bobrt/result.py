@@ -116,6 +116,19 @@ class Answer(Record, frozen=True, kw_only=True):
     """Why it could not be asked."""
 
 
+class Published(Record, frozen=True, kw_only=True):
+    """The published file a checkpoint began from, as its download told."""
+
+    repo: str | None = None
+    """The hub's repository, with `file` in it; null for a file at an address."""
+    url: str | None = None
+    file: str | None = None
+    revision: str | None = None
+    """The hub's commit."""
+    sha256: str | None = None
+    bytes: int | None = None
+
+
 class Searched(Record, frozen=True, kw_only=True):
     """What was tried before this checkpoint was chosen, on validation alone."""
 
@@ -197,6 +210,8 @@ class Result(Record, frozen=True, kw_only=True):
     watch: Watch | None = None
     input: Input | None = None
     """How an image becomes the file's input, and the mean and deviation inside of it."""
+    published: Published | None = None
+    """Null where the checkpoint began from random weights or a local file, or is not known."""
     search: Searched | None = None
     """Null where nothing was searched, or what the file came from is not known."""
     gauntlet: list[Answer] = []

@@ -90,6 +90,7 @@ STUDY = [
     "swinv2_large_window12to24_192to384.ms_in22k_ft_in1k",
     "swinv2_tiny_window16_256.midas",
     "swinv2_base_window12to24_192to384.midas",
+    "stable_diffusion_v1_1",
     "stable_diffusion_v1_4",
     "samvit_base_patch16.sa1b",
     "efficientnet_b0.ra_in1k",

@@ -17,6 +17,7 @@ from bobrt.result import (
     Artifact,
     CellRecord,
     Parity,
+    Published,
     Report,
     Result,
     Samples,
@@ -80,6 +81,7 @@ system.modelopt system.numpy system.bobrt system.git_commit system.git_dirty sys
 system.simd
 gauntlet[].question gauntlet[].kind gauntlet[].metric gauntlet[].value gauntlet[].higher_is_better
 gauntlet[].n gauntlet[].ci95 gauntlet[].reference gauntlet[].drop gauntlet[].extra gauntlet[].reason
+published.repo published.url published.file published.revision published.sha256 published.bytes
 search.trials search.chosen search.at_edge
 input.size input.crop_pct input.interpolation input.mean input.std
 samples.file samples.sha256
@@ -215,6 +217,9 @@ RESULT = Result(
             extra={"nll": 0.1},
         )
     ],
+    published=Published(
+        repo="timm/a", url=None, file="model.safetensors", revision="2" * 40, sha256="3" * 64, bytes=1000
+    ),
     search=Searched(trials=4, chosen={"lr": 1e-3}, at_edge=["lr"]),
     input=Input(size=32, crop_pct=1.0, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
     limit=None,

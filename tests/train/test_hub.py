@@ -14,7 +14,11 @@ from safetensors.torch import load, save
 from support import Ran, Workspace
 from website import COMMIT, Site, hub_files, serve
 
+from bench import plan as plans
+from bench.decide import Desk
 from bobrt.catalogue import BACKBONES, backbone
+from bobrt.flags import question
+from bobrt.result import Published
 from engines.ort_cpu import OrtCpuRunner
 from train import model
 from train.fetch import TIMM_FILES
@@ -108,6 +112,16 @@ def test_weights_come_from_the_hub_and_the_next_time_from_its_cache(
         "bytes": len(weights),
         "keys": {"expected": len(load(weights)), "in_file": len(load(weights))},
     }
+
+    asked = question("test_resnet", "", None, "ort-cpu", "fp32", "dynamic", "pretrained", 0)
+    order = Desk(plans.load("quick"), space.cache, space.results).order(asked)
+    assert order.published == Published(
+        repo=REPO,
+        file="model.safetensors",
+        revision=COMMIT,
+        sha256=hashlib.sha256(weights).hexdigest(),
+        bytes=len(weights),
+    )
 
     again = Workspace(space.cache.with_name("another"), space.results)
     assert export(again, site, HF_HUB_OFFLINE="1").code == 0
