@@ -319,6 +319,7 @@ def report(
         raise UsageError(f"--output is for {', '.join(DRAWN)}", "bobrt report --format html --output PATH")
     loaded, beside = store.read_all(*roots), store.read_boards(*roots)
     found = _read_results(loaded)
+    records.leave(found)
     for problem in beside.problems:
         console.warn(f"{problem}; left out")
     if not (found or beside.published):

@@ -177,6 +177,8 @@ def from_results(
 
 def _board(engines: Engines, group: list[Result], against: Reference, least: tuple[int, int]) -> Board | None:
     """Return the board of records that differ in backbone, task, protocol and seed, if it has enough."""
+    if not _enough(group, least):
+        return None
     newest = {r.cell.key: r for r in sorted(group, key=lambda r: r.started)}
     found = [
         ((result.cell.backbone, result.cell.weights), asked, result.cell.seed, value)
@@ -188,8 +190,6 @@ def _board(engines: Engines, group: list[Result], against: Reference, least: tup
     columns = places([setting.name for setting in settings])
     column = {asked: columns[setting.name] for asked, setting in known.items()}
     origins = sorted({key for key, *_ in found})
-    if len(origins) < least[0] or len(settings) < least[1]:
-        return None
     rows, seeds = places(origins), places(sorted({seed for _, _, seed, _ in found}))
     scores = np.full((len(rows), len(columns), len(seeds)), np.nan)
     if found:
@@ -211,6 +211,19 @@ def _board(engines: Engines, group: list[Result], against: Reference, least: tup
         engines=engines,
         notes=notes,
     )
+
+
+def _enough(group: list[Result], least: tuple[int, int]) -> bool:
+    """Tell whether records are of so many backbones and settings; no more are looked at than it takes."""
+    origins: set[tuple[str, str]] = set()
+    settings: set[tuple[str, ...]] = set()
+    for result in group:
+        if len(origins) >= least[0] and len(settings) >= least[1]:
+            return True
+        for (task, protocol, question, _, metric, higher), _ in _asked(result):
+            origins.add((result.cell.backbone, result.cell.weights))
+            settings.add((task, protocol, question, metric, str(higher)))
+    return len(origins) >= least[0] and len(settings) >= least[1]
 
 
 def places(keys: Sequence[T]) -> dict[T, int]:

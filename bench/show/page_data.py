@@ -79,7 +79,8 @@ def page(
         *(beside.published if beside else []),
         *standing_report.boards(results, beside.against if beside else None),
     ]
-    across = [*seeds_report.tables(rankings), *systems_report.tables(rankings)]
+    seeds = [(title, table) for title, table, _ in seeds_report.tables(rankings)]
+    across = [*seeds, *systems_report.tables(rankings)]
     return {
         "counts": {
             "cells": len(results),

@@ -65,8 +65,9 @@ def as_table(results: list[Result], beside: Boards | None = None) -> None:
     rankings, left_out = rank(results)
     for ranking in rankings:
         _print(_title(ranking), ranked_table(ranking._replace(rows=ranking.rows[:MOST])), len(ranking.rows))
-    across = [*seeds_report.tables(rankings), *systems_report.tables(rankings)]
-    for title, table in [*across, *gauntlet_report.tables(results)]:
+    for title, table, count in seeds_report.tables(rankings, MOST):
+        _print(title, table, count)
+    for title, table in [*systems_report.tables(rankings), *gauntlet_report.tables(results)]:
         _print(title, table, len(table.rows))
     for board in _boards(results, beside):
         for title, table in standing_report.tables(board, results):
@@ -120,7 +121,7 @@ def as_markdown(results: list[Result], beside: Boards | None = None) -> str:
     for ranking in rankings:
         parts += [f"## {_title(ranking)}", markdown_table(ranked_table(ranking)), _footnote(ranking)]
     seeds = seeds_report.tables(rankings)
-    for title, table in seeds:
+    for title, table, _ in seeds:
         parts += [f"## {title}", markdown_table(table)]
     parts += [seeds_report.LEGEND] if seeds else []
     systems = systems_report.tables(rankings)

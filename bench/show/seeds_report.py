@@ -52,8 +52,14 @@ def _student(df: int) -> float:
     return t_quantile(0.05, df)
 
 
-def tables(rankings: Iterable[Ranking]) -> list[tuple[str, Table]]:
-    """Return a title and a table for each ranking that has engines of several seeds."""
+def tables(rankings: Iterable[Ranking], most: int | None = None) -> list[tuple[str, Table, int]]:
+    """Return title, table and number of rows of each ranking that has engines of several seeds.
+
+    Args:
+        rankings: Any.
+        most: Rows that are made of each table; None for all.
+
+    """
     found = []
     for ranking in rankings:
         kinds: dict[Kind, list[Result]] = {}
@@ -64,7 +70,7 @@ def tables(rankings: Iterable[Ranking]) -> list[tuple[str, Table]]:
         several = [group for group in kinds.values() if len({result.cell.seed for result in group}) >= FEW]
         if several:
             title = f"Over seeds: {ranking.task}, {ranking.protocol}, on {ranking.system}"
-            found.append((title, _table(sorted(several, key=_order))))
+            found.append((title, _table(sorted(several, key=_order)[:most]), len(several)))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,18 +85,48 @@ def test_another_process_changes_nothing(
     [
         "raise SystemExit(1)",
         "import sys; sys.stdout.buffer.write(b'\\x09')",
-        "import sys; sys.stdout.buffer.write(b'\\x09\\0\\0\\0half')",
-        "import os, sys; sys.stdout.buffer.write(b'\\0' * 8); sys.stdout.flush(); os.kill(os.getpid(), 9)",
+        "import os, sys; sys.stdout.buffer.write(b'\\0' * 40); sys.stdout.flush(); os.kill(os.getpid(), 9)",
+        "import sys; sys.stdout.buffer.write(b'\\x09' * 160)",
     ],
 )
 def test_a_process_that_dies_costs_nothing(
     paths: list[str], command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At once, inside a record's length, inside a record, or after some: this one looks itself."""
+    """At once, inside a state, after some, or having told of other files: this one looks itself."""
     alone = told(paths)
     monkeypatch.setattr(records, "MANY", 2)
     monkeypatch.setattr(records, "_COMMAND", command)
     assert told(paths) == alone
+
+
+def test_without_another_process_this_one_looks(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that lets no more processes be started reads its records all the same."""
+    alone = told(paths)
+    monkeypatch.setattr(records, "MANY", 2)
+    monkeypatch.setattr(records.sys, "executable", "/no/such/python")
+    assert told(paths) == alone
+
+
+def test_a_record_that_is_edited_after_it_was_looked_at_is_found_out(paths: list[str]) -> None:
+    """The other process's word is for the very state of the file that it saw."""
+    path = Path(paths[0])
+    state = records._read(path).state
+    assert records.read(path, state).cell.backbone == "net0"
+    path.write_text(path.read_text().replace('"net0"', '"nett0"'))
+    with pytest.raises(UsageError, match="was edited"):
+        records.read(path, state)
+
+
+@pytest.mark.parametrize(("many", "kept"), [(0, True), (N, False)])
+def test_very_many_records_are_left_to_the_system(
+    make_result: Make, monkeypatch: pytest.MonkeyPatch, many: int, kept: bool
+) -> None:
+    """Nothing of them is freed one by one; of few everything is."""
+    monkeypatch.setattr(records, "MANY", many)
+    results = [make_result("a")]
+    before = sys.getrefcount(results)
+    records.leave(results)
+    assert sys.getrefcount(results) - before == kept
 
 
 def test_whoever_stops_reading_leaves_no_process(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

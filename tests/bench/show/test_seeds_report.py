@@ -42,9 +42,10 @@ def test_the_interval_is_student_s(n: int) -> None:
 
 def test_engines_that_differ_by_their_seed_are_one_row(three: list[Result]) -> None:
     """By hand: the mean of 90, 94 and 92 is 92, and 4.303 times 2 over the root of 3 is 4.97."""
-    ((title, table),) = seeds_report.tables(rank(three)[0])
+    ((title, table, count),) = seeds_report.tables(rank(three)[0])
     assert title.startswith("Over seeds: digits, finetune, on ")
     (row,) = table.rows
+    assert count == 1
     told = dict(zip(table.header, row, strict=True))
     assert (told["seeds"], told["accuracy %"], told["lowest-highest"]) == ("0,1,2", "92.0 ± 5.0", "90.0-94.0")
 
@@ -52,15 +53,22 @@ def test_engines_that_differ_by_their_seed_are_one_row(three: list[Result]) -> N
 def test_what_differs_in_more_is_not_averaged(three: list[Result], make_result: Make) -> None:
     """Another precision, or another backbone, of one seed each: nothing to take a mean of."""
     others = [seeded(make_result("a", 0.5), 3, precision=Precision.INT8), seeded(make_result("b", 0.5), 4)]
-    ((_, table),) = seeds_report.tables(rank([*three, *others])[0])
+    ((_, table, _),) = seeds_report.tables(rank([*three, *others])[0])
     assert [row[0] for row in table.rows] == ["a"]
     assert seeds_report.tables(rank([three[0], *others])[0]) == []
+
+
+def test_no_more_rows_are_made_than_are_shown(three: list[Result], make_result: Make) -> None:
+    """The first ones by name; how many there are is told."""
+    both = [*three, *(seeded(make_result("b", 0.5), n) for n in (1, 2))]
+    ((_, table, count),) = seeds_report.tables(rank(both)[0], 1)
+    assert ([row[0] for row in table.rows], count) == (["a"], 2)
 
 
 def test_a_row_that_is_not_ranked_is_in_no_mean(three: list[Result]) -> None:
     """A limited run would pull the mean of whole ones."""
     limited = msgspec.structs.replace(three[2], limit=10)
-    ((_, table),) = seeds_report.tables(rank([*three[:2], limited])[0])
+    ((_, table, _),) = seeds_report.tables(rank([*three[:2], limited])[0])
     assert dict(zip(table.header, table.rows[0], strict=True))["seeds"] == "0,1"
 
 
