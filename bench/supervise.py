@@ -80,7 +80,7 @@ def _opened(log: Path) -> BinaryIO:
     except OSError as error:
         raise MachineError(
             f"cannot write {log}: {error.strerror or error}",
-            "free some space, or choose another folder with --results or BOBRT_CACHE",
+            "free some space, or choose another place with --output, --results or BOBRT_CACHE",
         ) from error
 
 

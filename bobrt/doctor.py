@@ -137,7 +137,9 @@ def _native(had: Sequence[str], rest: Sequence[str]) -> str:
 
 def _driver(card: Card | None) -> Check:
     if card is None:
-        return Check(name="driver", status="bang", detail=no_gpu() or "NVML shows no GPU that CUDA may see")
+        detail = no_gpu() or "NVML shows no GPU that CUDA may see"
+        hint = "with an NVIDIA GPU: install its driver; in a container: docker run --gpus all"
+        return Check(name="driver", status="bang", detail=detail, hint=hint)
     detail = f"{card.driver}, runs CUDA up to {card.cuda}"
     runtime = hardware.cuda_libraries().get("CUDA runtime", "")
     if runtime and card.cuda and _major(runtime) > _major(card.cuda):

@@ -51,7 +51,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     except OSError as error:
         raise MachineError(
             f"cannot write {path}: {error.strerror or error}",
-            "free some space, or choose another folder with --results or BOBRT_CACHE",
+            "free some space, or choose another place with --output, --results or BOBRT_CACHE",
         ) from error
 
 

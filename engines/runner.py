@@ -157,9 +157,18 @@ def require_images(inputs: Mapping[str, TensorMeta], path: object) -> TensorMeta
             return meta
     had = ", ".join(f"{name} {meta}" for name, meta in inputs.items())
     raise BobrtError(
-        f"{path} takes {had}; a bobrt engine takes {IMAGES} uint8 [batch, side, side, 3]",
-        "export it with: bobrt export NAME --weights PATH",
+        f"{path} takes {had}; a bobrt engine takes {IMAGES} uint8 [batch, side, side, 3]", _how(meta)
     )
+
+
+def _how(meta: TensorMeta | None) -> str:
+    """Return what would make a file one that takes images, where it is nearly one."""
+    if meta and len(meta.shape) == 4 and meta.shape[3] == 3 and None in meta.shape[1:3]:  # noqa: PLR2004
+        fix = f"python -m onnxruntime.tools.make_dynamic_shape_fixed --input_name {IMAGES}"
+        return f"fix its height and width: {fix} --input_shape 1,224,224,3 IN.onnx OUT.onnx"
+    if meta and len(meta.shape) == 3 and meta.shape[2] == 3:  # noqa: PLR2004
+        return "it takes one image and no batch: export it again with a batch axis in front"
+    return "export it with: bobrt export NAME --weights PATH"
 
 
 def answers(runner: Runner, images: NDArray[np.uint8], batch: int) -> dict[str, NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""Numbers for people."""
+"""Numbers, and what else is too long, for people."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ def digits(value: float) -> str:
     if whole == 0:
         return f"{rounded:.{2 - _exponent(rounded)}f}"
     return f"{rounded:.{max(0, 3 - whole)}f}"
+
+
+def weights(text: str) -> str:
+    """Return a cell's weights as a table shows them: of a file's digest the beginning."""
+    return text[: len("file:") + 12]
 
 
 def _exponent(value: float) -> int:

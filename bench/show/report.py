@@ -16,7 +16,7 @@ from bench.show import (
     standing_report,
     systems_report,
 )
-from bench.show.numbers import digits
+from bench.show.numbers import digits, weights
 from bench.store import read_boards
 from bench.verdict import LeftOut, Ranking, Row, no_sentence, rank, sentence
 from bobrt import console
@@ -42,7 +42,6 @@ RANKED = ["rank", "front", "backbone", "runtime", "precision", "accuracy %", "ac
 RANKED += ["p50 ms", "p50 bar", "p90 ms", "p99 ms", "images/s", "file MB", "peak MB", "caveats"]
 SPARE = ["p99 ms", "peak MB", "p90 ms", "file MB", "p50 bar", "images/s", "accuracy 95 %", "front"]
 AFTER = RANKED.index("precision") + 1
-APART = ("batch", "weights", "seed")
 SERVED = "queries/s"
 """A column of its own where the scenario `server` was asked."""
 LEFT_OUT = ["backbone", "runtime", "precision", "state", "file MB", "build s", "reason"]
@@ -214,7 +213,11 @@ def ranked_table(ranking: Ranking) -> Table:
     rows = [_ranked(row) for row in ranking.rows]
     header, right = list(RANKED), [0, *range(5, 15)]
     # Columns of their own where rows differ in them.
-    apart = {name: [str(getattr(row.result.cell, name)) for row in ranking.rows] for name in APART}
+    apart = {
+        "batch": [str(row.result.cell.batch) for row in ranking.rows],
+        "weights": [weights(row.result.cell.weights) for row in ranking.rows],
+        "seed": [str(row.result.cell.seed) for row in ranking.rows],
+    }
     apart["px"] = [str(row.result.input.size) if row.result.input else "" for row in ranking.rows]
     for name, told in apart.items():
         if len({*told}) > 1:

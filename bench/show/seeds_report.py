@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bench.show.numbers import weights
 from bench.welch import t_quantile
 from bobrt.console import Table
 
@@ -98,7 +99,7 @@ def _row(group: list[Result], questions: list[str]) -> list[str]:
     cell = group[0].cell
     right = [result.accuracy for result in group if result.accuracy]
     found = mean([accuracy.value for accuracy in right])
-    row = [cell.backbone, cell.weights, cell.runtime, str(cell.precision), str(cell.batch)]
+    row = [cell.backbone, weights(cell.weights), cell.runtime, str(cell.precision), str(cell.batch)]
     row += [",".join(str(seed) for seed in sorted({r.cell.seed for r in group})), _said(found)]
     row += [f"{100 * found.low:.1f}-{100 * found.high:.1f}"]
     row += [_several([accuracy.drop for accuracy in right], sign="+")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.show.numbers import weights
 from bobrt.console import Table
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _table(group: list[Ranking]) -> Table:
         )
         rows.setdefault(name, {})[result.system.id] = result
     header = ["backbone", "weights", "runtime", "precision", "batch", "seed", *systems]
-    lines = [[*name, *_row(there, systems)] for name, there in rows.items()]
+    lines = [[n, weights(w), *rest, *_row(there, systems)] for (n, w, *rest), there in rows.items()]
     # Of what all rows have in common, nothing need be said.
     spare = {i for i in (1, 4, 5) if len({line[i] for line in lines}) == 1}
     kept = [i for i in range(len(header)) if i not in spare]

@@ -285,9 +285,10 @@ def test_a_file_on_no_task_has_a_speed_and_no_accuracy(
         ({"factor": 1e36}, "NaN or infinity in logits"),
         ({"output": "scores"}, "answers scores; task digits is read from 'logits'"),
         ({"name": "x"}, r"takes x uint8 \[\?, 32, 32, 3\]; a bobrt engine takes images"),
+        ({"shape": ("batch", "h", "w", 3)}, r"takes images uint8 \[\?, \?, \?, 3\]"),
         ({"shape": ("batch", 16, 64, 3)}, r"takes images uint8 \[\?, 16, 64, 3\]"),
     ],
-    ids=["nan", "overflow", "other output", "other input", "not square"],
+    ids=["nan", "overflow", "other output", "other input", "free sides", "not square"],
 )
 def test_a_file_that_cannot_be_scored_says_why(
     file_order: Callable[..., CellOrder],

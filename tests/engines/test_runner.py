@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from bobrt.errors import BobrtError
+from engines.ort_cpu import OrtCpuRunner
 from engines.runner import IMAGES, GpuFailure, TensorMeta, answers, out_of_memory, require_images
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 IMAGE = TensorMeta("uint8", (None, 32, 32, 3))
 
@@ -83,7 +89,6 @@ def test_an_engine_that_takes_images_is_let_pass() -> None:
         ({IMAGES: TensorMeta("float32", (None, 32, 32, 3))}, "images float32 [?, 32, 32, 3]"),
         ({IMAGES: TensorMeta("uint8", (None, 3, 32, 32))}, "images uint8 [?, 3, 32, 32]"),
         ({IMAGES: TensorMeta("uint8", (1, 32, 48, 3))}, "images uint8 [1, 32, 48, 3]"),
-        ({IMAGES: TensorMeta("uint8", (1, None, None, 3))}, "images uint8 [1, ?, ?, 3]"),
         ({IMAGES: TensorMeta("uint8", (None, 3072))}, "images uint8 [?, 3072]"),
         ({"input": IMAGE}, "input uint8 [?, 32, 32, 3]"),
         (
@@ -92,7 +97,7 @@ def test_an_engine_that_takes_images_is_let_pass() -> None:
         ),
         ({}, ""),
     ],
-    ids=["float", "channels first", "not square", "free sides", "flat", "another name", "two", "none"],
+    ids=["float", "channels first", "not square", "flat", "another name", "two", "none"],
 )
 def test_an_engine_that_takes_anything_else_is_refused(inputs: dict[str, TensorMeta], had: str) -> None:
     """The line names what the file takes and what it should take, the hint a command."""
@@ -102,6 +107,38 @@ def test_an_engine_that_takes_anything_else_is_refused(inputs: dict[str, TensorM
     expected = "a bobrt engine takes images uint8 [batch, side, side, 3]"
     assert caught.value.message == f"it.onnx takes {had}; {expected}"
     assert "bobrt export" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("shape", "how"),
+    [
+        (
+            (None, None, None, 3),
+            (
+                "fix its height and width: python -m onnxruntime.tools.make_dynamic_shape_fixed "
+                "--input_name images --input_shape 1,224,224,3 IN.onnx OUT.onnx"
+            ),
+        ),
+        ((32, 32, 3), "it takes one image and no batch: export it again with a batch axis in front"),
+    ],
+)
+def test_an_engine_that_nearly_takes_images_says_how(shape: tuple[int | None, ...], how: str) -> None:
+    """Free sides can be fixed in the file; a batch axis cannot be added to it."""
+    with pytest.raises(BobrtError, match="a bobrt engine takes images") as caught:
+        require_images({IMAGES: TensorMeta("uint8", shape)}, "it.onnx")
+    assert caught.value.hint == how
+
+
+def test_the_hint_for_free_sides_fixes_them(graph: Callable[..., onnx.ModelProto], tmp_path: Path) -> None:
+    """The command of the hint, on a file with free sides."""
+    odd, fixed = tmp_path / "odd.onnx", tmp_path / "fixed.onnx"
+    images = helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, ["batch", "h", "w", 3])
+    onnx.save(graph([helper.make_node("Add", ["x", "x"], ["y"])], inputs=[images]), odd)
+    module = "onnxruntime.tools.make_dynamic_shape_fixed"
+    asked = ["--input_name", "images", "--input_shape", "1,32,32,3", str(odd), str(fixed)]
+    subprocess.run([sys.executable, "-m", module, *asked], check=True, capture_output=True)
+    with OrtCpuRunner(fixed, 1) as runner:
+        assert require_images(runner.inputs(), fixed).shape == (1, 32, 32, 3)
 
 
 @pytest.mark.parametrize(
