@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: bench gpu test lint docker-check bench-gauntlet bench-standing bench-report bench-corruptions bench-torch bench-overhead bench-steadiness bench-twice bench-loadgen bench-accuracy-rate picture matrix clean
+.PHONY: bench gpu test lint docker-check bench-gauntlet bench-standing bench-report bench-eight-bits bench-corruptions bench-torch bench-overhead bench-steadiness bench-twice bench-loadgen bench-accuracy-rate picture matrix clean
 
 bench: $(READY)
 	$(BIN)/bobrt bench
@@ -64,6 +64,10 @@ bench-standing: $(READY)
 # How long 100,000 records take to be read, checked and listed.
 bench-report: $(READY)
 	PYTHONPATH=tests $(BIN)/python -P tests/benchmarks/reading.py
+
+# What the int8 and fp8 files that TensorRT engines are built from lose on the test split, without a GPU.
+bench-eight-bits: $(READY)
+	ORT_DISABLE_TELEMETRY=1 $(BIN)/python -P tests/benchmarks/eight_bits.py
 
 # The README's picture: the HTML report of the committed gauntlet, in Debian's chromium.
 picture: $(READY)

@@ -123,6 +123,31 @@ def test_no_conversion_touches_the_file_it_starts_from(made: Find) -> None:
         ]
 
 
+def test_what_fp16_cannot_hold_stays_in_fp32(made: Find, tmp_path: Path) -> None:
+    """A million times an activation: both nodes that meet it are islands in the card; answers are right."""
+    model = onnx.load(made("onnx").path)
+    conv = next(n for n in model.graph.node if n.op_type == "Conv" and "layer3" in n.name)
+    place, made_here = list(model.graph.node).index(conv) + 1, conv.output[0]
+    conv.output[0] = "small"
+    for name, read, wrote, factor in (("up", "small", "large", 1e6), ("down", "large", made_here, 1e-6)):
+        model.graph.initializer.append(onnx.helper.make_tensor(f"{name}.by", TensorProto.FLOAT, [], [factor]))
+        model.graph.node.insert(place, onnx.helper.make_node("Mul", [read, f"{name}.by"], [wrote], name))
+        place += 1
+    source = Artifact(tmp_path / "model.onnx", made("onnx").manifest)
+    onnx.save(model, source.path)
+    (tmp_path / "fp16").mkdir()
+    low = precision.make_fp16(Job({"images": 32}, source, tmp_path / "fp16", lambda *_: None))
+
+    path = tmp_path / "fp16" / low.file
+    card = onnx_file.require_card(onnx_file.load(path), path)
+    assert sorted(card.islands) == ["down", "up"]
+    assert low.detail["shares"] == {"fp16": pytest.approx(1.0)}
+    images = precision.calibration_images(card, 32)
+    with OrtCpuRunner(path, 1) as half, OrtCpuRunner(source.path, 1) as whole:
+        got, want = answers(half, images, 16), answers(whole, images, 16)
+    np.testing.assert_allclose(got["logits"], want["logits"], atol=0.02 * np.abs(want["logits"]).max())
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_low_precision_still_answers_the_task(made: Find, stage: str) -> None:
     """On validation nine of ten images keep their answer, though one epoch leaves many of them undecided."""
