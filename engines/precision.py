@@ -42,7 +42,7 @@ CALIBRATION_BATCH = 32
 NO_BF16 = {"HardSwish", "HardSigmoid", "ConvTranspose"}
 """Operators that TensorRT takes in fp32 and fp16 alone: its parser the first two, RTX's builder the last."""
 RANGE_BATCH = 4
-"""Images at a time where all activations of a graph are held at once."""
+"""Images at a time while the values of a graph are looked at: of a large one few fit."""
 
 
 class PrecisionOptions(Frozen, frozen=True, kw_only=True):

@@ -23,17 +23,26 @@ from engines.runner import answers
 from engines.stages import artifact_target, checkpoint_target, workshop
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bobrt.artifacts import Artifact
 
 BATCH = 32
 
 
 def main() -> None:
-    """Print a row for each backbone and precision."""
+    """Print a table of all backbones and both precisions, once ModelOpt has said all it says on the way."""
+    rows = [
+        ["backbone", "precision", "share", "blocks kept out", "validation drop", "fp32 test", "test drop"],
+        ["---", "---", "---:", "---:", "---:", "---:", "---:"],
+        *_rows(),
+    ]
+    sys.stdout.write("".join(f"| {' | '.join(row)} |\n" for row in rows))
+
+
+def _rows() -> Iterator[list[str]]:
     changes = {"runtimes": ("tensorrt-rtx",), "precisions": ("fp32", "int8", "fp8")}
     plan, shop = plans.load("quick", changes), workshop(config.load().cache.path)
-    _say(["backbone", "precision", "share", "blocks kept out", "validation drop", "fp32 test", "test drop"])
-    _say(["---", "---", "---:", "---:", "---:", "---:", "---:"])
     base = 0.0
     for question in plans.questions(plan):
         cell = question.cell
@@ -52,7 +61,7 @@ def main() -> None:
         share = msgspec.convert(file.manifest.detail["shares"], type=dict[str, float])[str(cell.precision)]
         drop = msgspec.convert(file.manifest.detail["validation_drop"], type=float)
         row = [cell.backbone, str(cell.precision), f"{100 * share:.0f} %", str(len(card.kept))]
-        _say([*row, f"{drop:+.2f}", f"{100 * base:.2f} %", f"{100 * (base - score):+.2f}"])
+        yield [*row, f"{drop:+.2f}", f"{100 * base:.2f} %", f"{100 * (base - score):+.2f}"]
 
 
 def _score(file: Artifact, card: FileCard) -> float:
@@ -61,11 +70,6 @@ def _score(file: Artifact, card: FileCard) -> float:
     with OrtCpuRunner(file.path, 2, plain=card.precision is Precision.FP8) as runner:
         outputs = answers(runner, resize(split.images, card.transform), BATCH)
     return task.score(task.decode(outputs), split).value
-
-
-def _say(row: list[str]) -> None:
-    sys.stdout.write(f"| {' | '.join(row)} |\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -41,6 +41,24 @@ def test_the_largest_value_over_all_images_and_batches_is_found() -> None:
     assert found["small"] == np.float32(200) * np.float32(0.001)
 
 
+def test_signs_do_not_count_and_nothing_is_no_value() -> None:
+    """The most negative value is as large as its opposite; a tensor without elements is not infinite."""
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], name="cast", to=TensorProto.FLOAT),
+        helper.make_node("Neg", ["floats"], ["negative"], name="neg"),
+        helper.make_node("Slice", ["floats", "one", "one"], ["nothing"], name="slice"),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 2, 2, 3])
+    out = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("negative", "nothing")]
+    one = helper.make_tensor("one", TensorProto.INT64, [1], [1])
+    made = helper.make_graph(nodes, "g", [images], out, [one])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+    found = ranges.largest(model, np.full((3, 2, 2, 3), 7, np.uint8), 2, 1)
+
+    assert found == {"floats": 7.0, "negative": 7.0, "nothing": 0.0}
+
+
 def test_a_node_is_beyond_reach_by_what_it_reads_or_makes() -> None:
     """Both ends of a large value stay in fp32; a small one beside them does not."""
     values = {"floats": BYTE, "large": 9000.0, "sum": 100.0, "small": 0.2}
