@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 
 from engines.ort_cpu import open_session
 from engines.runner import IMAGES
@@ -48,7 +49,10 @@ def largest(model: onnx.ModelProto, images: NDArray[np.uint8], batch: int, threa
             seen.graph.node.append(onnx.helper.make_node(end, [name], [f"{name} {end}"], keepdims=0))
             out = onnx.helper.make_tensor_value_info(f"{name} {end}", onnx.TensorProto.FLOAT, [])
             seen.graph.output.append(out)
-    session = open_session(seen.SerializeToString(), threads)
+    options = ort.SessionOptions()
+    # In the usual order many of the new nodes come last, and their tensors wait for them.
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+    session = open_session(seen.SerializeToString(), threads, options=options)
     starts = range(0, len(images), batch)
     told = [session.run(None, {IMAGES: images[start : start + batch]}) for start in starts]
     ends = np.array(told, np.float32).reshape(len(starts), len(made), len(ENDS))

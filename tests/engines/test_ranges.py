@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 from onnx import TensorProto, helper
 
@@ -57,6 +60,34 @@ def test_signs_do_not_count_and_nothing_is_no_value() -> None:
     found = ranges.largest(model, np.full((3, 2, 2, 3), 7, np.uint8), 2, 1)
 
     assert found == {"floats": 7.0, "negative": 7.0, "nothing": 0.0}
+
+
+MANY_LARGE = """
+import resource, sys
+import numpy as np
+from onnx import TensorProto, helper
+from engines import ranges
+
+nodes = [helper.make_node("Cast", ["images"], ["0"], to=TensorProto.FLOAT)]
+for i in range(0, 80, 2):
+    nodes += [helper.make_node("Neg", [f"{i}"], [f"{i + 1}"])]
+    nodes += [helper.make_node("Add", [f"{i + 1}", f"{i}"], [f"{i + 2}"])]
+ends = [helper.make_tensor_value_info("80", TensorProto.FLOAT, ["batch", 512, 512, 3])]
+images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 512, 512, 3])
+graph = helper.make_graph(nodes, "g", [images], ends)
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert len(ranges.largest(model, np.full((4, 512, 512, 3), 7, np.uint8), 4, 1)) == 81
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_no_more_than_a_few_tensors_are_held_at_once() -> None:
+    """Eighty of twelve megabytes each, one after the other: a large network's do not fit together."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", MANY_LARGE], check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout) < 400
 
 
 def test_a_node_is_beyond_reach_by_what_it_reads_or_makes() -> None:
