@@ -302,8 +302,8 @@ def _require_unsaid(
 
 
 def _values(key: str, typed: list[str]) -> tuple[Any, ...]:
-    """Return a flag's values, split at commas."""
-    words = [word.strip() for value in typed for word in value.split(",") if word.strip()]
+    """Return a flag's values, split at commas, each once."""
+    words = list(dict.fromkeys(word.strip() for value in typed for word in value.split(",") if word.strip()))
     if not words:
         raise UsageError(f"--{_flag(key)} is empty", "bobrt bench --help")
     if key == "batches":

@@ -19,6 +19,7 @@ from bobrt.spec import Precision, Protocol
         ({"precisions": [" fp16 , int8,"]}, {"precisions": ("fp16", "int8")}),
         ({"batches": ["dynamic,1", "8"]}, {"batches": ("dynamic", 1, 8)}),
         ({"seeds": ["0,1,2"]}, {"seeds": (0, 1, 2)}),
+        ({"runtimes": ["ort-cpu,ort-trt", "ort-cpu"]}, {"runtimes": ("ort-cpu", "ort-trt")}),
         ({"tasks": None, "runtimes": []}, {}),
     ],
 )
