@@ -122,7 +122,7 @@ def test_the_study_is_laid_out_with_what_is_missing(here: Callable[..., Ran], tm
     told = here("bench", "--plan", "battle", "--dry-run", "--json", env={"XDG_CONFIG_HOME": str(tmp_path)})
     assert told.code == 0, told.err
     plan = json.loads(told.out)
-    assert len(plan["plan"]) == 48 * 18 * 7
+    assert len(plan["plan"]) == 49 * 18 * 7
     assert {cell["action"] for cell in plan["plan"]} == {"skipped"}
     assert len(plan["missing"]) == 17 + 5
     assert all(plan["missing"].values())
