@@ -185,7 +185,7 @@ def _read(path: Path | str | bytes) -> _File:
         parts = [os.read(handle, BLOCK)]
         while len(parts[-1]) == BLOCK:
             parts.append(os.read(handle, BLOCK))
-        state = status.st_mtime_ns.to_bytes(8, "little") + status.st_size.to_bytes(8, "little")
+        state = status.st_mtime_ns.to_bytes(8, "little", signed=True) + status.st_size.to_bytes(8, "little")
         return _File(b"".join(parts), state)
     finally:
         os.close(handle)

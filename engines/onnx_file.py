@@ -177,5 +177,5 @@ def _foreign_card(model: onnx.ModelProto, path: Path, sha256: str, shares: dict[
         labels=[],
         transform=Transform(size=sides[1] if len(sides) == 4 and sides[1] else 224),  # noqa: PLR2004 - NHWC
         precision=Precision(main),
-        batch=(sides and sides[0]) or "dynamic",
+        batch=sides[0] if len(sides) == 4 and sides[0] > 0 else "dynamic",  # noqa: PLR2004 - NHWC
     )

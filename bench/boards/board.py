@@ -19,7 +19,7 @@ from bobrt.errors import UsageError
 from bobrt.spec import Frozen, Kind, Precision, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -177,9 +177,9 @@ def from_results(
 
 def _board(engines: Engines, group: list[Result], against: Reference, least: tuple[int, int]) -> Board | None:
     """Return the board of records that differ in backbone, task, protocol and seed, if it has enough."""
-    if not _enough(group, least):
-        return None
     newest = {r.cell.key: r for r in sorted(group, key=lambda r: r.started)}
+    if not _enough(newest.values(), least):
+        return None
     found = [
         ((result.cell.backbone, result.cell.weights), asked, result.cell.seed, value)
         for result in newest.values()
@@ -213,7 +213,7 @@ def _board(engines: Engines, group: list[Result], against: Reference, least: tup
     )
 
 
-def _enough(group: list[Result], least: tuple[int, int]) -> bool:
+def _enough(group: Iterable[Result], least: tuple[int, int]) -> bool:
     """Tell whether records are of so many backbones and settings; no more are looked at than it takes."""
     origins: set[tuple[str, str]] = set()
     settings: set[tuple[str, ...]] = set()

@@ -117,6 +117,12 @@ def test_a_record_that_is_edited_after_it_was_looked_at_is_found_out(paths: list
         records.read(path, state)
 
 
+def test_a_record_of_before_1970_is_read(paths: list[str]) -> None:
+    """An archive's times may be anything."""
+    os.utime(paths[0], ns=(-1, -1))
+    assert records.read(paths[0]).cell.backbone == "net0"
+
+
 @pytest.mark.parametrize(("many", "kept"), [(0, True), (N, False)])
 def test_very_many_records_are_left_to_the_system(
     make_result: Make, monkeypatch: pytest.MonkeyPatch, many: int, kept: bool
