@@ -48,6 +48,8 @@ class Campaign:
         self._limits = desk.plan.limits
         self._progress = progress
         self._failures: dict[str, Failure] = {}
+        self._standing: set[str] = set()
+        """Keys of the cells that could not be measured anew, and have the record they had."""
 
     def run(self, questions: list[Question]) -> list[Result]:
         """Answer every question; each record is written as soon as it is there, and grows with each round.
@@ -79,9 +81,10 @@ class Campaign:
             answered[index] = self._answer(decision.question, label[index])
         for number in range(2, self._desk.plan.rounds + 1):
             for index in random.Random(number).sample(range(len(questions)), len(questions)):  # noqa: S311 - an order
-                if answered[index].state is State.COMPLETE:
+                question, stands = questions[index], questions[index].cell.key in self._standing
+                if answered[index].state is State.COMPLETE and not stands:
                     told = f"round {number}/{self._desk.plan.rounds} {label[index]}"
-                    answered[index] = self._once_more(questions[index], number, told)
+                    answered[index] = self._once_more(question, number, told)
         return [answered[index] for index in range(len(questions))]
 
     def _answer(self, question: Question, label: str) -> Result:
@@ -121,7 +124,7 @@ class Campaign:
         failed = [key for key in self._desk.identities(question) if key in self._failures]
         if failed:
             failure = self._failures[failed[0]]
-            no_fault = failure.ended.kind == "machine"
+            no_fault = failure.ended.kind == "machine" or gpu_is_lost()
             return self._failed(question, failure.reason, failure.log, no_fault=no_fault)
         if decision.action in _STATES:
             return self._ended(question, _STATES[decision.action], decision.reason)
@@ -141,14 +144,14 @@ class Campaign:
             log=log,
             tell=teller(self._progress, label),
         )
-        if ended.kind == "machine":  # the disk, not the cell
-            raise MachineError(ended.message, ended.hint)
         if ended.message:
+            gpu, machine = on_gpu(RUNTIMES.get(question.cell.runtime)), ended.kind == "machine"
+            if machine and not gpu:  # the disk: every cell would end so
+                raise MachineError(ended.message, ended.hint)
             seconds = time.monotonic() - started
             reason = ended.message if number == 1 else f"in round {number}: {ended.message}"
             reason += f" ({ended.hint})" if ended.hint else ""
-            lost = on_gpu(RUNTIMES.get(question.cell.runtime)) and gpu_is_lost()
-            return self._failed(question, reason, log, seconds, no_fault=lost)
+            return self._failed(question, reason, log, seconds, no_fault=machine or (gpu and gpu_is_lost()))
         log.unlink(missing_ok=True)
         return store.read(path)
 
@@ -162,10 +165,11 @@ class Campaign:
         result = msgspec.structs.replace(
             before,
             caveats=sorted({*before.caveats, "not-renewed"}),
-            notes=list(dict.fromkeys([*before.notes, reason])),
+            notes=[*(note for note in before.notes if note != reason), reason],
             log=_kept(path, log),
         )
         store.write(path, result)
+        self._standing.add(question.cell.key)
         self._progress.done(f"{question.cell}: {reason}; what was measured before stands")
         return store.read(path)
 

@@ -70,8 +70,7 @@ CAVEATS = {
         "bench the same file on a runtime that does: tensorrt in place of ort-trt",
     ),
     "not-renewed": Caveat(
-        "it was asked again and could not be measured: the disk was full or the GPU gone, as its notes say; "
-        "its numbers are those of before",
+        "it was asked again and could not be measured, as its notes say; its numbers are those of before",
         "mend that, and run the same command again",
     ),
     "no-reference": Caveat(

@@ -26,7 +26,7 @@ from bobrt.spec import Backbone, FileCard, Kind, Placement, Precision, Scenario,
 from bobrt.speed import Timing
 from bobrt.system import cores, this_system
 from bobrt.tasks import cards
-from engines.runtimes import RUNTIMES, beyond, cannot_build, cannot_run, versions
+from engines.runtimes import RUNTIMES, beyond, cannot_build, cannot_run, versions, wants_gpu
 from engines.stages import (
     STAGES,
     artifact_target,
@@ -94,7 +94,7 @@ class Desk:
             artifact, why, missing = self._look(question)
         except (UnsupportedError, AbsentDataError) as error:
             return self._without_file(question, error)
-        if missing and (blocked := self._blocked(question, missing)):
+        if blocked := self._blocked(question, missing):
             return self._unless_measured(blocked)
         unable = cannot_run(RUNTIMES.get(question.cell.runtime))
         stale, rounds = (why, 0) if artifact is None else self._standing(question, artifact, unable)
@@ -259,13 +259,16 @@ class Desk:
         return artifact, why, missing
 
     def _blocked(self, question: Question, missing: list[Target]) -> Decision | None:
-        """Return the decision for a cell whose files cannot be made here, if so."""
+        """Return the decision for a cell that is no question here, or whose files cannot be made, if so."""
+        runtime = RUNTIMES.get(question.cell.runtime)
+        if reason := wants_gpu(runtime, question.cell.precision):
+            return self._unless_told(Decision(question, "unsupported", reason))
         for target in missing:
             stage = STAGES[target.stage]
             if absent := self.shop.absent(target.stage):
                 reason = f"making its {target.stage} needs {', '.join(absent)}, not installed here"
                 return Decision(question, "unsupported", reason, hint=f"pip install 'bobrt[{stage.extra}]'")
-        if reason := cannot_build(RUNTIMES.get(question.cell.runtime)):
+        if missing and (reason := cannot_build(runtime)):
             return Decision(question, "unsupported", reason)
         if question.cell.weights == "pretrained" and any(t.stage == "checkpoint" for t in missing):
             error = _fetchable(self._checkpoint(question), self.shop.cache)
@@ -330,9 +333,13 @@ class Desk:
         """Return the decision for a cell that no file can be named for."""
         if isinstance(error, AbsentDataError):
             return self._unless_measured(Decision(question, "skipped", error.message, hint=error.hint))
-        before = self.before(question)
-        told = before and (before.state, before.reason) == (State.UNSUPPORTED, error.message)
-        return Decision(question, "done" if told else "unsupported", error.message)
+        return self._unless_told(Decision(question, "unsupported", error.message))
+
+    def _unless_told(self, decision: Decision) -> Decision:
+        """Return the decision for an unsupported cell, unless its record says so already."""
+        before = self.before(decision.question)
+        told = before and (before.state, before.reason) == (State.UNSUPPORTED, decision.reason)
+        return decision._replace(action="done") if told else decision
 
     def _unless_measured(self, decision: Decision) -> Decision:
         """Return the decision for a cell that cannot be measured now, unless it was: that stands."""

@@ -16,11 +16,10 @@ import msgspec
 import numpy as np
 
 from bench import measure
-from bobrt.artifacts import CANNOT_WRITE
 from bobrt.data import feed
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
-from bobrt.paths import lock, write_atomic
+from bobrt.paths import CANNOT_WRITE, lock, write_atomic
 from bobrt.spec import Record, digest
 from engines.runner import IMAGES, answers
 

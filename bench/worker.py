@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import tempfile
 import threading
 import traceback
 from functools import partial
@@ -22,10 +23,13 @@ import msgspec
 from bench import cell
 from bench.nvml import device_lock_name
 from bench.orders import EVENTS_FD, Event, Order
-from bobrt.errors import BobrtError, ExitCode
-from bobrt.paths import lock
+from bobrt.errors import BobrtError, ExitCode, MachineError
+from bobrt.paths import lock, refusal
 from engines.runner import out_of_memory
 from engines.stages import workshop
+
+ROOM = "free some space, or set TMPDIR to a folder of another disk"
+"""What helps where a library finds no room for a file of its own: those lie with the temporary ones."""
 
 
 def main() -> None:
@@ -48,8 +52,14 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001 - any bug of a model or a library is this cell's end, not the run's
             traceback.print_exc()
             text = " ".join(str(error).split())[:300]
-            short = out_of_memory(error)
-            tell(kind="error", message=_out_of_memory(order) if short else f"{type(error).__name__}: {text}")
+            if out_of_memory(error):
+                tell(kind="error", message=_out_of_memory(order))
+            elif refused := refusal(error):
+                where = refused.filename or tempfile.gettempdir()
+                message = f"cannot write {where}: {refused.strerror or refused}"
+                tell(kind="error", error_kind=MachineError.kind, message=message, hint=ROOM)
+            else:
+                tell(kind="error", message=f"{type(error).__name__}: {text}")
             sys.exit(ExitCode.FAILED)
 
 

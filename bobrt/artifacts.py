@@ -8,7 +8,6 @@ nothing stale is ever found, and whatever is found can be re-used on sight.
 
 from __future__ import annotations
 
-import errno
 import importlib
 import shutil
 import time
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from bobrt import __version__
-from bobrt.errors import MachineError, UsageError
-from bobrt.paths import CPU, lock, sha256_of, write_atomic
+from bobrt.errors import BobrtError, MachineError, UsageError
+from bobrt.paths import CPU, lock, refusal, sha256_of, write_atomic
 from bobrt.spec import Frozen, Json, digest, seal_of
 from bobrt.strict import parse_json, read_text
 
@@ -29,15 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MANIFEST = "manifest.json"
-CANNOT_WRITE = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-}
 
 
 class Manifest(Frozen, frozen=True, kw_only=True):
@@ -237,11 +227,14 @@ class Workshop:
             if folder.exists():
                 shutil.rmtree(folder)
             partial.rename(folder)
-        except OSError as error:
-            if error.errno not in CANNOT_WRITE:
+        except BobrtError:
+            raise
+        except Exception as error:
+            refused = refusal(error)
+            if refused is None:
                 raise
             raise MachineError(
-                f"cannot write the {target.stage} into {self.cache}: {error.strerror or error}",
+                f"cannot write the {target.stage} into {self.cache}: {refused.strerror or refused}",
                 "free some space, or set BOBRT_CACHE to another folder",
             ) from error
         return Artifact(folder / made.file, manifest)

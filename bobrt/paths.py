@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -15,6 +16,9 @@ from bobrt.errors import MachineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CANNOT_WRITE = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
 CPU = "cpu"
 """The lock every heavy stage of every run on this machine takes in turn."""
@@ -55,6 +59,22 @@ def write_atomic(path: Path, content: bytes) -> None:
         ) from error
 
 
+def refusal(error: BaseException) -> OSError | None:
+    """Return the system's refusal to write that an error is, or None.
+
+    A full disk is found below the errors of libraries too, which wrap what they meet; they try places
+    they may not write to, and go on elsewhere, so that a right they lack tells nothing there.
+    """
+    if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+        return error
+    below = error.__cause__ or error.__context__
+    while below is not None:
+        if isinstance(below, OSError) and below.errno in FULL:
+            return below
+        below = below.__cause__ or below.__context__
+    return None
+
+
 def check_writable(folder: Path) -> None:
     """Prove that a file can be written into `folder`; raise `MachineError` otherwise."""
     probe = folder / f".bobrt-{os.getpid()}"
@@ -76,7 +96,7 @@ def lock(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None
         MachineError: The folder of the locks cannot be written.
 
     """
-    folder = Path(tempfile.gettempdir()) / f"bobrt-{os.getuid()}"
+    folder = _temporary() / f"bobrt-{os.getuid()}"
     held = FileLock(folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lock")
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -93,3 +113,13 @@ def lock(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None
         yield
     finally:
         held.release()
+
+
+def _temporary() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:  # it tries to write into each that it knows
+        raise MachineError(
+            "no folder for temporary files can be written",
+            "free some space, or set TMPDIR to a folder of another disk",
+        ) from error

@@ -90,8 +90,11 @@ def _simd() -> list[str]:
 
 
 def gpu_is_lost() -> bool:
-    """Tell whether the GPU that was there when this process first asked does not answer any more."""
-    return bool(_gpu()[0]) and not _asked_gpu()[0]
+    """Tell whether the GPU that was there when this process first asked does not answer any more.
+
+    The first of several is the one that is used: where it is gone, the next answers in its place.
+    """
+    return _gpu()[0] is not None and _asked_gpu()[0] != _gpu()[0]
 
 
 @cache
@@ -111,6 +114,8 @@ def _asked_gpu() -> tuple[str | None, str | None]:
         return None, None
     first = answer.strip().splitlines()[:1]
     name, _, driver = first[0].partition(",") if first else ("", "", "")
+    if name.startswith("["):  # of a GPU that fell off the bus: [GPU is lost], [Unknown Error]
+        return None, None
     return (name.strip() or None), (driver.strip() or None)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
+from bobrt.errors import MachineError
 from bobrt.spec import Precision
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def shares(
         open_session: Opens the file as it is timed, with these options beside its own.
         inputs: What the file takes; it is run on zeros.
 
+    Raises:
+        MachineError: There was no room for the profile.
+
     """
     feeds = {name: np.zeros([side or 1 for side in meta.shape], meta.dtype) for name, meta in inputs.items()}
     with tempfile.TemporaryDirectory(prefix="bobrt-") as folder:
@@ -61,7 +65,13 @@ def shares(
         options.add_session_config_entry("session.disable_prepacking", "1")
         session = open_session(options)
         session.run(None, feeds)
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        try:
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        except ValueError:  # ONNX Runtime does not look whether what it writes is written
+            raise MachineError(
+                f"ONNX Runtime's profile of a run was cut short in {folder}",
+                "free some space there, or set TMPDIR to a folder of another disk",
+            ) from None
     return of_events(events) or None
 
 

@@ -293,14 +293,19 @@ def beyond(runtime: Runtime, precision: Precision) -> str:
 
     Whether the runtime is there is not asked: for such a device no file is worth making.
     """
-    if not on_gpu(runtime):
-        return f"tf32 is arithmetic of a GPU: {no_gpu_for_torch()}" if precision is Precision.TF32 else ""
     here, first = compute_capability(), SINCE.get(precision)
-    if here is None or first is None or here >= first:
+    if not on_gpu(runtime) or here is None or first is None or here >= first:
         return ""
     return "{} needs a GPU of compute capability {}.{}, and this one has {}.{}".format(
         precision, *first, *here
     )
+
+
+def wants_gpu(runtime: Runtime, precision: Precision) -> str:
+    """Return why a runtime that computes on the CPU here has no use for a precision, or an empty string."""
+    if precision is not Precision.TF32 or on_gpu(runtime):
+        return ""
+    return f"tf32 is arithmetic of a GPU: {no_gpu_for_torch()}"
 
 
 def on_gpu(runtime: Runtime) -> bool:

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from bobrt import __version__, reach
-from bobrt.artifacts import CANNOT_WRITE
 from bobrt.errors import BobrtError, MachineError, UsageError
-from bobrt.paths import lock, sha256_of
+from bobrt.paths import CANNOT_WRITE, lock, sha256_of
 from bobrt.spec import digest
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ import zlib
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING
 
-from bobrt.artifacts import CANNOT_WRITE
 from bobrt.errors import MachineError, UsageError
-from bobrt.paths import lock
+from bobrt.paths import CANNOT_WRITE, lock
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from bobrt.artifacts import CANNOT_WRITE, version
+from bobrt.artifacts import version
 from bobrt.data import hub_address, hub_layout
 from bobrt.errors import AbsentDataError, BobrtError, MachineError, UsageError, unknown
-from bobrt.paths import lock, write_atomic
+from bobrt.paths import CANNOT_WRITE, lock, write_atomic
 from bobrt.reach import DENIED, GONE, one_line
 from bobrt.spec import Frozen
 from bobrt.strict import parse_json, read_text

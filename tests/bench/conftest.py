@@ -78,14 +78,15 @@ def runtime(name):
         placement=Placement.ORT, runner=f"mylab_runners:{name.title()}", tools=("mylab",),
     )
 
-aborts, hangs, grows, raises, nans, leaves, sound = map(
-    runtime, ["aborts", "hangs", "grows", "raises", "nans", "leaves", "sound"]
+aborts, hangs, grows, raises, nans, leaves, fills, sound = map(
+    runtime, ["aborts", "hangs", "grows", "raises", "nans", "leaves", "fills", "sound"]
 )
 refused = Backbone(name="mylab/refused", timm="test_resnet", family="resnet", args={"wobble": 1})
 """
 
 _RUNNERS = """
 import os
+import tempfile
 import time
 import numpy as np
 from engines.ort_cpu import OrtCpuRunner as Sound
@@ -116,6 +117,14 @@ class Nans(Sound):
 class Leaves(Sound):
     def infer(self, feeds):
         os._exit(0)
+
+class Fills(Sound):
+    def infer(self, feeds):
+        try:
+            with tempfile.TemporaryFile() as file:
+                file.write(bytes(2**20))
+        except OSError as error:
+            raise RuntimeError("compilation failed") from error
 """
 
 
@@ -128,7 +137,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     info = folder / "mylab-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mylab\nVersion: 1.0\n")
-    names = ["aborts", "hangs", "grows", "raises", "nans", "leaves", "sound"]
+    names = ["aborts", "hangs", "grows", "raises", "nans", "leaves", "fills", "sound"]
     points = ["[bobrt.runtimes]", *(f"mylab/{name} = mylab:{name}" for name in names)]
     points += ["[bobrt.backbones]", "mylab/refused = mylab:refused"]
     (info / "entry_points.txt").write_text("\n".join(points) + "\n")

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -121,11 +122,11 @@ def test_a_folder_below_a_file_cannot_be_written(space: Workspace, tmp_path: Pat
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def on_a_full_disk(space: Workspace, *args: str | Path, blocks: int) -> Ran:
+def on_a_full_disk(space: Workspace, *args: str | Path, blocks: int, **env: str) -> Ran:
     """Run where no file may grow beyond so many half kilobytes: it holds for root, as a full disk does."""
     command = ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh", str(BOBRT), *map(str, args)]
     done = subprocess.run(
-        command, capture_output=True, text=True, env=environment(space.env()), timeout=300, check=False
+        command, capture_output=True, text=True, env=environment(space.env(**env)), timeout=300, check=False
     )
     return Ran(done.returncode, done.stdout, done.stderr)
 
@@ -139,7 +140,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     ("blocks", "missing", "words"),
     [
         (0, "ort-cpu fp32", "cannot write {results}/.bobrt-"),
-        (2, "ort-cpu fp32", ".json: File too large"),
+        (2, "torch fp32", ".json: File too large"),
         (2, None, "cannot write {results}/report.md: File too large"),
     ],
     ids=["nothing fits", "no record fits", "no report fits"],
@@ -196,6 +197,27 @@ def test_a_full_cache_stops_the_cells_that_need_it(
         assert result | {key: was[key] for key in ("caveats", "notes", "log", "seal")} == was
     else:
         assert (result["state"], result["reason"].startswith(why)) == ("failed", True)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "words"),
+    [
+        ("ort-cpu", "ONNX Runtime's profile of a run was cut short in {tmp}"),
+        ("mylab/fills", "cannot write {tmp}: File too large"),
+    ],
+)
+def test_a_full_temporary_folder_ends_the_run_and_takes_no_record_away(
+    workspace: Workspace, plan: Plan, plugin: dict[str, str], runtime: str, words: str
+) -> None:
+    """A library that finds no room says it in its own words, or cuts its file without any."""
+    before = contents(workspace.results)
+    path = plan(runtimes=[runtime], precisions=["fp32"], reference=False)
+    ran = on_a_full_disk(workspace, "bench", "--plan", path, "--rerun", blocks=2, **plugin)
+    assert ran.code == 3
+    assert "error: " + words.format(tmp=tempfile.gettempdir()) in ran.err
+    assert "set TMPDIR to a folder of another disk" in ran.err
+    after = contents(workspace.results)
+    assert {path.suffix for path in after if after[path] != before.get(path)} <= {".log"}
 
 
 # -- cells that end badly -------------------------------------------------------------------

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from support import TINY
 
-from bench import campaign, supervise
+from bench import campaign, store, supervise
 from bench import plan as plans
 from bench.campaign import Campaign
 from bench.decide import Desk
 from bench.show import report
 from bobrt.artifacts import Workshop
 from bobrt.console import Progress
-from bobrt.spec import State
+from bobrt.spec import Precision, State
 from engines import runtimes
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from support import Workspace
 
     from bench.plan import Question
+    from bobrt.errors import ErrorKind
     from bobrt.result import Result
 
     Records = Callable[[Workspace], dict[str, Path]]
@@ -47,10 +49,11 @@ def ran(desk: Desk, name: str) -> Result:
 def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """From now on every worker ends with an error of its GPU; it is gone, or it is still there."""
 
-    def begin(*, gone: bool) -> None:
+    def begin(*, gone: bool, kind: ErrorKind = "failed") -> None:
         def run(_: object, *, log: Path, **__: object) -> supervise.Ended:
+            log.parent.mkdir(exist_ok=True)
             log.write_text("its last words\n")
-            return supervise.Ended(0, LOST, "dmesg")
+            return supervise.Ended(0, LOST, "dmesg", kind)
 
         monkeypatch.setattr(campaign.supervise, "run", run)
         monkeypatch.setattr(campaign, "on_gpu", lambda _: True)
@@ -108,6 +111,75 @@ def test_what_was_to_be_measured_again_is_so_when_the_gpu_is_back(
     desk = Desk(plan, workspace.cache, workspace.results)
     decision = desk.decide(asked(desk, "ort-cpu fp32"))
     assert (decision.action, decision.again) == ("run", f"not measured anew before: {LOST} (dmesg)")
+
+
+def test_later_rounds_are_not_added_to_a_record_that_was_to_be_made_anew(
+    workspace: Workspace, failing: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU is gone in the first of two rounds and back in the second: the old round stands alone."""
+    desk = Desk(plans.load(str(TINY), repeat=2), workspace.cache, workspace.results, rerun=True)
+    before = desk.before(asked(desk, "ort-cpu fp32"))
+    assert before is not None
+    really = campaign.supervise.run
+    failing(gone=True)
+    fails = campaign.supervise.run
+
+    def run(*told: Any, **more: Any) -> supervise.Ended:
+        monkeypatch.setattr(campaign.supervise, "run", really)
+        return fails(*told, **more)
+
+    monkeypatch.setattr(campaign.supervise, "run", run)
+    result = ran(desk, "ort-cpu fp32")
+    assert (result.latency, "not-renewed" in result.caveats) == (before.latency, True)
+
+
+def test_a_gpu_that_vanishes_while_a_file_is_made_leaves_the_record(
+    workspace: Workspace, failing: Callable[..., None]
+) -> None:
+    """Its engine is gone and cannot be built again without a GPU: what was measured of it stands."""
+    shutil.rmtree(workspace.cache / "int8-onnxruntime")
+    desk = Desk(plans.load(str(TINY)), workspace.cache, workspace.results)
+    failing(gone=False)
+    before = desk.before(asked(desk, "ort-cpu int8"))
+    assert before is not None
+    failing(gone=True)
+    result = ran(desk, "ort-cpu int8")
+    assert (result.state, result.latency) == (State.COMPLETE, before.latency)
+    assert result.notes[-1] == f"making its int8-onnxruntime: {LOST} (dmesg)"
+    failing(gone=False)
+    assert ran(desk, "ort-cpu int8").state is State.FAILED
+
+
+def test_a_cell_that_no_gpu_answers_fails_alone(workspace: Workspace, failing: Callable[..., None]) -> None:
+    """CUDA's refusal is this machine's fault, and not the end of the cells that need no GPU."""
+    failing(gone=True, kind="machine")
+    desk = Desk(plans.load(str(TINY)), workspace.cache, workspace.results, rerun=True)
+    with Progress() as progress:
+        results = Campaign(desk, progress).run(plans.questions(desk.plan))
+    complete = [result for result in results if result.state is State.COMPLETE]
+    assert len(complete) > 1
+    assert all("not-renewed" in result.caveats for result in complete)
+
+
+def test_a_hidden_gpu_takes_no_record_of_tf32_away(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tf32 of PyTorch, with `CUDA_VISIBLE_DEVICES=`: what a GPU answered stands, and nothing is made."""
+    changes = {"runtimes": ("torch",), "precisions": ("tf32",)}
+    desk = Desk(plans.load(str(TINY), changes), workspace.cache, workspace.results)
+    question = asked(desk, "torch tf32")
+    monkeypatch.setattr(runtimes, "no_gpu_for_torch", lambda: "")
+    assert desk.decide(question)[1:4] == ("run", "no result yet", [])
+    fp32 = desk.before(asked(desk, "torch fp32"))
+    assert fp32 is not None
+    monkeypatch.setattr(runtimes, "no_gpu_for_torch", lambda: "it is hidden")
+    why = "tf32 is arithmetic of a GPU: it is hidden"
+    assert desk.decide(question)[1:4] == ("unsupported", why, [])
+    assert (ran(desk, "torch tf32").reason, desk.decide(question).action) == (why, "done")
+    cell = msgspec.structs.replace(fp32.cell, precision=Precision.TF32)
+    store.write(desk.path(question.cell), msgspec.structs.replace(fp32, cell=cell))
+    assert desk.decide(question)[1:4] == ("done", why, [])
+    assert ran(desk, "torch tf32").state is State.COMPLETE
 
 
 def test_a_tool_that_is_missing_now_takes_no_record_away(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
 import sys
+import tempfile
 from typing import IO, TYPE_CHECKING
 
 import pytest
 
 from bobrt.errors import MachineError
-from bobrt.paths import check_writable, lock, sha256_of, write_atomic
+from bobrt.paths import check_writable, lock, refusal, sha256_of, write_atomic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,3 +145,32 @@ def test_locks_that_cannot_be_kept_are_a_machine_error(own_locks: Path) -> None:
     with pytest.raises(MachineError, match=f"cannot keep locks in {folder}") as caught, lock("a thing"):
         pass
     assert "TMPDIR" in caught.value.hint
+
+
+def test_no_folder_for_temporary_files_is_a_machine_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python tries to write into each that it knows, and finds none on a full disk."""
+
+    def none() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with pytest.raises(MachineError, match="no folder for temporary files can be written"), lock("a thing"):
+        pass
+
+
+def test_a_full_disk_is_found_below_a_library_s_error_and_a_missing_right_is_not() -> None:
+    """Libraries wrap a full disk, and try places they may not write to before they go on elsewhere."""
+    full, refused = OSError(errno.ENOSPC, "full"), PermissionError(errno.EACCES, "no")
+    assert refusal(full) is full
+    assert refusal(refused) is refused
+    assert refusal(wrapped(full)) is full
+    assert refusal(wrapped(refused)) is None
+    assert refusal(wrapped(wrapped(full))) is full
+    assert refusal(OSError(errno.ENOENT, "gone")) is None
+
+
+def wrapped(error: Exception) -> Exception:
+    """Return an error as it is when it was raised while another was handled."""
+    above = RuntimeError("it failed")
+    above.__context__ = error
+    return above

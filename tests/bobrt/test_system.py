@@ -32,16 +32,17 @@ def asked_anew() -> Iterator[None]:
 
 
 @pytest.fixture
-def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Put an `nvidia-smi` with the given script on the path: a stand-in for a GPU."""
 
-    def put(script: str) -> None:
+    def put(script: str, *, anew: bool = True) -> None:
         command = tmp_path / "nvidia-smi"
         command.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         command.chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-        system._gpu.cache_clear()
-        system.this_system.cache_clear()
+        if anew:
+            system._gpu.cache_clear()
+            system.this_system.cache_clear()
 
     return put
 
@@ -102,7 +103,37 @@ def test_a_gpu_and_its_driver_make_another_machine(nvidia_smi: Callable[[str], N
     assert len({cpu, old.id, new.id}) == 3
 
 
-@pytest.mark.parametrize("script", ["exit 9", "exit 0", "echo 'no devices were found'; exit 6"])
+@pytest.mark.parametrize(
+    ("now", "lost"),
+    [
+        ("echo 'NVIDIA L4, 580.2'", False),
+        ("echo 'NVIDIA L4, 580.2'; echo 'NVIDIA T4, 580.2'", False),
+        ("echo 'NVIDIA T4, 580.2'", True),
+        ("echo '[GPU is lost], [GPU is lost]'", True),
+        ("echo 'Unable to determine the device handle'; exit 15", True),
+        ("exit 0", True),
+    ],
+)
+def test_a_gpu_is_lost_when_it_does_not_answer_as_it_did(
+    nvidia_smi: Callable[..., None], now: str, lost: bool
+) -> None:
+    """It is asked anew, and the answer it gave first is kept."""
+    nvidia_smi("echo 'NVIDIA L4, 580.2'")
+    assert system.this_system().gpu == "NVIDIA L4"
+    nvidia_smi(now, anew=False)
+    assert system.gpu_is_lost() is lost
+    assert system.this_system().gpu == "NVIDIA L4"
+
+
+def test_where_there_was_no_gpu_none_is_lost(nvidia_smi: Callable[[str], None]) -> None:
+    """A machine without one is as it was."""
+    nvidia_smi("exit 9")
+    assert not system.gpu_is_lost()
+
+
+@pytest.mark.parametrize(
+    "script", ["exit 9", "exit 0", "echo 'no devices were found'; exit 6", "echo '[GPU is lost], 580.2'"]
+)
 def test_an_nvidia_smi_that_finds_nothing_is_no_gpu(nvidia_smi: Callable[[str], None], script: str) -> None:
     """A driver in trouble, or one without a GPU, does not end a run."""
     nvidia_smi(script)

@@ -24,6 +24,7 @@ from engines.runtimes import (
     no_gpu_for_torch,
     on_gpu,
     open_runner,
+    wants_gpu,
 )
 
 if TYPE_CHECKING:
@@ -136,11 +137,12 @@ def test_tf32_is_of_a_gpu_and_a_gpu_s_precisions_are_of_its_generation(
     entry = msgspec.structs.replace(RUNTIMES.get(name), lacks=None, precisions=tuple(Precision))
     monkeypatch.setattr(runtimes, "compute_capability", lambda: (7, 5))
 
-    assert beyond(entry, Precision.FP16) == ""
+    assert beyond(entry, Precision.FP16) == wants_gpu(entry, Precision.BF16) == ""
     if not gpu:
-        assert beyond(entry, Precision.TF32) == f"tf32 is arithmetic of a GPU: {NO_GPU}"
-        assert beyond(entry, Precision.BF16) == ""
+        assert wants_gpu(entry, Precision.TF32) == f"tf32 is arithmetic of a GPU: {NO_GPU}"
+        assert beyond(entry, Precision.TF32) == beyond(entry, Precision.BF16) == ""
         return
+    assert wants_gpu(entry, Precision.TF32) == ""
     old = "needs a GPU of compute capability {}, and this one has {}"
     assert beyond(entry, Precision.TF32) == "tf32 " + old.format("8.0", "7.5")
     assert beyond(entry, Precision.BF16) == "bf16 " + old.format("8.0", "7.5")
