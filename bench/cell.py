@@ -95,7 +95,7 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
             speed = scenarios.timed(stage)
         memory.end()  # what comes now takes memory that the engine does not
         artifact = _require_realised(order, first.runner)
-        if artifact.realised_share is None and artifact.kind != "checkpoint":
+        if artifact.precision_share is not None and artifact.realised_share is None:
             caveats.add("precision-unread")
         notes = first.runner.notes() if isinstance(first.runner, Noted) else []
         energy = scenarios.energy_of(stage, speed, counter(gpu))

@@ -107,6 +107,8 @@ class Stage(NamedTuple):
     """Stages with the same worker name share a process; a library that patches another has its own."""
     where: tuple[str, ...] = ()
     """Options that say which machine it is for, rather than what is wanted."""
+    lies: tuple[str, ...] = ()
+    """Options that say where to take something from: no part of the artifact's name."""
 
 
 class Workshop:
@@ -190,10 +192,11 @@ class Workshop:
 
     def folder(self, target: Target, source: Artifact | None) -> Path:
         """Return where `target`, made from `source`, lives or will live."""
+        lies = self.stages[target.stage].lies
         name = digest(
             {
                 "stage": target.stage,
-                "options": target.options,
+                "options": {key: value for key, value in target.options.items() if key not in lies},
                 "source": source.sha256 if source else None,
                 "tools": dict(self._tools(target.stage)),
             }

@@ -28,6 +28,7 @@ from bobrt.errors import (
     NothingMatchedError,
     UsageError,
 )
+from bobrt.strict import require_utf8
 
 if TYPE_CHECKING:
     from bench.decide import Decision
@@ -474,6 +475,7 @@ def main() -> NoReturn:
     """Run the command line and end with a documented exit code."""
     as_json = _wants_json(sys.argv)
     try:
+        require_utf8([*sys.argv[1:], str(Path.cwd())])
         code = app(standalone_mode=False, prog_name="bobrt")
     except BobrtError as error:
         _fail(error.kind, error.message, error.hint, error.exit_code, as_json=as_json)

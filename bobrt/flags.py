@@ -154,7 +154,7 @@ def file_questions(files: Sequence[Path], changes: Mapping[str, Any]) -> list[Qu
     _require_unsaid(files, SAID_BY_A_FILE, changes, "a model file")
     return [
         _file_question(file, task, runtime)
-        for file in files
+        for file in _each_once(files)
         for task, runtime in product(changes.get("tasks", ("",)), changes.get("runtimes", ("ort-cpu",)))
     ]
 
@@ -172,12 +172,20 @@ def bundle_questions(folders: Sequence[Path], changes: Mapping[str, Any]) -> lis
     """
     _require_unsaid(folders, (*SAID_BY_A_FILE, "tasks"), changes, "a bundle")
     found = []
-    for folder in folders:
+    for folder in _each_once(folders):
         bundle = bundles.read(folder)
         artifact = onnx_file.as_artifact(folder / bundles.MODEL)
         artifact.manifest.detail["bundle"] = msgspec.to_builtins(bundle)
         found += [_question_of(artifact, folder, name) for name in changes.get("runtimes", ("ort-cpu",))]
     return found
+
+
+def _each_once(paths: Sequence[Path]) -> list[Path]:
+    """Return each of some paths once, as it was first typed; another way to the same place is no other."""
+    found: dict[Path, Path] = {}
+    for path in paths:
+        found.setdefault(path.resolve(), path)
+    return list(found.values())
 
 
 def require_apart(questions: Sequence[Question]) -> None:

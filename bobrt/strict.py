@@ -15,11 +15,22 @@ import msgspec
 from bobrt.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from msgspec.inspect import Type
 
 T = TypeVar("T")
+
+
+def require_utf8(words: Iterable[str]) -> None:
+    """Raise `UsageError` naming the first word that is not UTF-8: a record could not hold it."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = word.encode(errors="surrogateescape").decode(errors="backslashreplace")
+            raise UsageError(f"{shown} is not UTF-8", "give the file or folder another name: mv") from None
 
 
 def read_text(path: Path, what: str) -> str:

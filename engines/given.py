@@ -1,6 +1,7 @@
 """The stage `file`: a model file made elsewhere, copied to where its engines may be kept.
 
-The folder it came from may be read-only, or gone when an engine is to be built again.
+The folder it came from may be read-only. The copy is named by what is in the file: the same model in
+another folder is not copied, nor its engine built, again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from bobrt.artifacts import Produced
 from bobrt.errors import BobrtError
 from bobrt.spec import Frozen
 from engines import onnx_file
+from engines.runner import require_images
 
 if TYPE_CHECKING:
     from bobrt.artifacts import Job
@@ -34,7 +36,7 @@ def make(job: Job) -> Produced:
 
     Raises:
         UsageError: The file is damaged.
-        BobrtError: It was edited since it was named, or is too large for one file.
+        BobrtError: It was edited since it was named, is too large for one file, or takes no images.
 
     """
     given = msgspec.convert(job.options, type=GivenFile)
@@ -47,7 +49,9 @@ def make(job: Job) -> Produced:
             f"{path} is {file.manifest.bytes / 2**30:.1f} GB, and an engine is built from at most 2",
             "choose a runtime that opens it where it lies: --runtime ort-cpu",
         )
-    if onnx_file.beside(onnx_file.graph_of(path), path):
+    model = onnx_file.graph_of(path)
+    require_images(onnx_file.inputs_of(model), path)  # a builder would say so in its own words, or build it
+    if onnx_file.beside(model, path):
         onnx.save(onnx_file.load(path), copy)
     else:
         shutil.copyfile(path, copy)

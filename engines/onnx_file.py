@@ -13,8 +13,10 @@ from bobrt.errors import BobrtError, UsageError
 from bobrt.paths import sha256_of
 from bobrt.spec import Backbone, FileCard, Precision, Protocol, Transform
 from engines import macs
+from engines.runner import TensorMeta
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -55,7 +57,7 @@ def beside(model: onnx.ModelProto, path: Path) -> list[Path]:
     """
     names = {
         entry.value
-        for tensor in model.graph.initializer
+        for tensor in _tensors(model)
         if tensor.data_location == onnx.TensorProto.EXTERNAL
         for entry in tensor.external_data
         if entry.key == "location"
@@ -71,6 +73,33 @@ def beside(model: onnx.ModelProto, path: Path) -> list[Path]:
         if not file.is_file():
             raise UsageError(f"ONNX file {path} has its weights in {name}, which is not beside it")
         found.append(file)
+    return found
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield every tensor a model holds: weights, constants, and those of branches, loops and functions."""
+    graphs = [model.graph]
+    nodes = [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            yield from graph.initializer
+            nodes += graph.node
+        for attribute in [attribute for node in nodes for attribute in node.attribute]:
+            yield from [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]
+            graphs += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+        nodes = []
+
+
+def inputs_of(model: onnx.ModelProto) -> dict[str, TensorMeta]:
+    """Return what a model takes, by name; weights that are listed among its inputs are no inputs."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    found = {}
+    for value in model.graph.input:
+        kind = value.type.tensor_type
+        if value.name not in weights:
+            sides = tuple(side.dim_value if side.dim_value > 0 else None for side in kind.shape.dim)
+            found[value.name] = TensorMeta(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name, sides)
     return found
 
 
@@ -161,11 +190,7 @@ def as_artifact(path: Path) -> Artifact:
 
 
 def _foreign_card(model: onnx.ModelProto, path: Path, sha256: str, shares: dict[str, float]) -> FileCard:
-    sides = (
-        [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
-        if model.graph.input
-        else []
-    )
+    sides = next((meta.shape for meta in inputs_of(model).values()), ())
     main = max(shares, key=lambda name: shares[name], default="fp32")
     return FileCard(
         bobrt="",
@@ -175,7 +200,7 @@ def _foreign_card(model: onnx.ModelProto, path: Path, sha256: str, shares: dict[
         protocol=Protocol.PUBLISHED,
         seed=0,
         labels=[],
-        transform=Transform(size=sides[1] if len(sides) == 4 and sides[1] else 224),  # noqa: PLR2004 - NHWC
+        transform=Transform(size=(sides[1] if len(sides) == 4 else None) or 224),  # noqa: PLR2004 - NHWC
         precision=Precision(main),
-        batch=sides[0] if len(sides) == 4 and sides[0] > 0 else "dynamic",  # noqa: PLR2004 - NHWC
+        batch=(sides[0] if len(sides) == 4 else None) or "dynamic",  # noqa: PLR2004 - NHWC
     )

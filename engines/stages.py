@@ -41,7 +41,7 @@ STAGES = {
     "int8-onnxruntime": Stage(
         "engines.precision:make_int8_for_onnxruntime", ("onnx", "onnxruntime"), "quant", worker="onnxruntime"
     ),
-    "file": Stage("engines.given:make", (), "", worker="tensorrt"),
+    "file": Stage("engines.given:make", (), "", worker="tensorrt", lies=("path",)),
     "engine-tensorrt": Stage("engines.trt_build:make", ("tensorrt",), "tensorrt", "tensorrt", _WHERE),
     "engine-tensorrt-rtx": Stage("engines.trt_build:make", ("tensorrt-rtx",), "rtx", "tensorrt", _WHERE),
 }
@@ -123,10 +123,10 @@ def given_target(cell: Cell, file: Artifact) -> Target | None:
     _require_precision(runtime, cell.precision)
     card = msgspec.convert(file.manifest.detail["card"], type=FileCard)
     if card.placement is Placement.ORT and runtime.placement is Placement.TENSORRT:
+        anew = f"bobrt build NAME --task TASK --precision {cell.precision} --runtime {runtime.name}"
         raise UnsupportedError(
             f"the file's Q/DQ are placed for ONNX Runtime's CPU kernels, and {runtime.name} takes "
-            "TensorRT's placement",
-            f"bobrt build NAME --task TASK --precision {cell.precision} --runtime {runtime.name}",
+            f"TensorRT's placement ({anew})"
         )
     if runtime.artifact == "onnx" and not runtime.keeps:
         return None

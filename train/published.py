@@ -6,12 +6,12 @@ timm fetches and loads them itself, strictly. What a publisher of its own serves
 from __future__ import annotations
 
 import re
+import shlex
 from contextlib import contextmanager
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 import timm
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from bobrt.errors import UsageError
 from train import fetch, weights
@@ -41,15 +41,11 @@ def loading(backbone: Backbone) -> Iterator[None]:
     """
     try:
         yield
-    except (SafetensorError, UnpicklingError, EOFError) as error:
-        path = _file(backbone)
-        raise UsageError(
-            f"checkpoint {path or backbone.timm} is damaged or truncated: {str(error).splitlines()[0]}",
-            _anew(path),
-        ) from error
-    except RuntimeError as error:
+    except Exception as error:
         path = _file(backbone)
         try:
+            if path:
+                weights.contents(path)  # the libraries have a dozen errors for a file that is cut
             weights.require_fit(path or backbone.timm, odd_keys(str(error)))
         except UsageError as told:
             raise UsageError(told.message, _anew(path)) from error
@@ -102,4 +98,4 @@ def _file(backbone: Backbone) -> Path | None:
 
 def _anew(path: Path | None) -> str:
     """Return the hint: a file of the hub's cache is a link, and goes with its repository's folder."""
-    return f"fetch it anew: rm -r {path.parents[2]}" if path else fetch.WITHOUT
+    return f"fetch it anew: rm -r {shlex.quote(str(path.parents[2]))}" if path else fetch.WITHOUT

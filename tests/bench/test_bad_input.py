@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -502,6 +503,16 @@ def test_two_files_of_one_cell_are_not_benched_together(
         f"error: {paths[0]} and {paths[1]} answer one cell: test_resnet digits ort-cpu fp32\n"
     )
     assert "--results FOLDER" in ran.err
+
+
+@pytest.mark.parametrize("words", [["bench", "{}.onnx"], ["report", "--results", "{}"], ["list", "{}"]])
+def test_a_name_that_is_not_utf_8_is_shown_as_its_bytes(here: Callable[..., Ran], words: list[str]) -> None:
+    """No record could hold it; the line says which word it is."""
+    name = os.fsdecode(b"caf\xe9")
+    ran = here(*[word.format(name) for word in words])
+    assert ran.code == 2
+    assert one_line(ran).startswith("error: caf\\xe9")
+    assert " is not UTF-8\n" in ran.err
 
 
 def test_a_runtime_that_opens_no_onnx_file_says_so(tmp_path: Path, workspace: Workspace) -> None:

@@ -21,7 +21,7 @@ from bobrt.data import bundle as bundles
 from bobrt.data.packed import pack, unpack
 from bobrt.data.resize import resize
 from bobrt.errors import UsageError
-from bobrt.flags import bundle_questions
+from bobrt.flags import bundle_questions, file_questions
 from bobrt.spec import seal_of
 from engines import onnx_file, precision
 
@@ -187,6 +187,17 @@ def test_an_engine_is_built_of_a_bundle(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     again = json.loads(workspace.here(*asked, "--dry-run").out)["plan"]
     assert [row["action"] for row in again] == ["done", "done"]
+
+
+def test_what_is_typed_twice_is_benched_once(exported: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """By another way to the same place too."""
+    folder, link = exported[0], tmp_path / "link"
+    link.symlink_to(folder)
+    assert [q.file.path for q in bundle_questions([link, folder, link], {}) if q.file] == [
+        link / "model.onnx"
+    ]
+    file = folder / "model.onnx"
+    assert [q.file.path for q in file_questions([file, link / file.name], {}) if q.file] == [file]
 
 
 def test_what_a_worker_is_told_of_a_bundle_s_engine(

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from support import TINY
 
 from bench import cell, decide, store
@@ -228,6 +230,27 @@ def test_a_runtime_that_does_not_tell_its_precision_says_so(
     assert "precision-unread" in result.caveats
     assert result.artifact is not None
     assert result.artifact.realised_share is None
+
+
+def test_a_graph_without_a_product_has_no_precision_to_read(
+    file_order: Callable[..., CellOrder], tmp_path: Path
+) -> None:
+    """There is nothing of it that a caveat would warn of."""
+    cast = helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT)
+    mean = helper.make_node("ReduceMean", ["floats", "axes"], ["features"], keepdims=0)
+    graph = helper.make_graph(
+        [cast, mean],
+        "mean",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 32, 32, 3])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])],
+    )
+    path = tmp_path / "mean.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    result = cell.run(file_order(path, ""), quiet)
+    assert result.artifact is not None
+    assert (result.artifact.precision_share, result.artifact.realised_share) == (None, None)
+    assert "precision-unread" not in result.caveats
 
 
 def test_too_few_samples_for_an_interval_are_said(order: Order) -> None:

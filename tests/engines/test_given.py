@@ -9,15 +9,17 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from bobrt.artifacts import Job
+from bobrt.artifacts import Job, Target
 from bobrt.errors import BobrtError
 from engines import given, onnx_file
+from engines.stages import workshop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from bobrt.artifacts import Produced
+    from bobrt.spec import Json
 
     Graph = Callable[..., onnx.ModelProto]
 
@@ -74,3 +76,38 @@ def test_a_file_too_large_for_one_is_refused(
     monkeypatch.setattr(onnx_file, "LIMIT", 100)
     with pytest.raises(BobrtError, match=r"theirs.onnx is 0.0 GB, and an engine is built from at most 2$"):
         taken(path, tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ([("images", ["n", "h", "w", 3])], "takes images uint8 [?, ?, ?, 3]"),
+        ([("images", ["n", 3, 4, 4])], "takes images uint8 [?, 3, 4, 4]"),
+        ([("images", [4, 4, 3])], "takes images uint8 [4, 4, 3]"),
+        ([("images", ["n", 4, 4, 3]), ("mask", ["n"])], "takes images uint8 [?, 4, 4, 3], mask uint8 [?]"),
+    ],
+    ids=["free sides", "channels first", "no batch", "two inputs"],
+)
+def test_a_file_that_takes_no_images_is_refused_before_anything_is_built(
+    graph: Graph, tmp_path: Path, inputs: list[tuple[str, list[int | str]]], words: str
+) -> None:
+    """In the words of every other runtime, and not a builder's."""
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, sides) for name, sides in inputs]
+    path = tmp_path / "theirs.onnx"
+    onnx.save(graph([helper.make_node("MatMul", ["x", "w"], ["y"])], [WEIGHT], values), path)
+    with pytest.raises(BobrtError) as caught:
+        taken(path, tmp_path / "copy")
+    assert f"{path} {words}; a bobrt engine takes images uint8 [batch, side, side, 3]" in caught.value.message
+
+
+def test_the_same_model_in_another_folder_is_not_copied_again(model: onnx.ModelProto, tmp_path: Path) -> None:
+    """The copy is named by what is in the file."""
+    shop = workshop(tmp_path / "cache")
+    found = set()
+    for name in ("one", "two"):
+        path = tmp_path / name / "theirs.onnx"
+        path.parent.mkdir()
+        onnx.save(model, path)
+        options: dict[str, Json] = {"path": str(path), "sha256": onnx_file.identity(path)}
+        found.add(shop.make(Target(stage="file", options=options)).path)
+    assert len(found) == 1

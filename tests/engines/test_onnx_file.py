@@ -15,6 +15,7 @@ from bobrt.errors import BobrtError, UsageError
 from bobrt.paths import sha256_of
 from bobrt.spec import FileCard, Precision, Protocol
 from engines import onnx_file
+from engines.runner import TensorMeta
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +102,84 @@ def test_the_files_beside_a_model_are_part_of_what_it_is(model: onnx.ModelProto,
     (tmp_path / "it.bin").unlink()
     with pytest.raises(UsageError, match=r"has its weights in it\.bin, which is not beside it"):
         onnx_file.identity(path)
+
+
+def constant(values: bytes, location: str = "") -> onnx.NodeProto:
+    """Return a node that gives ten floats, held in it or in a file."""
+    tensor = TensorProto(data_type=TensorProto.FLOAT, dims=[10], raw_data=values, name="held")
+    if location:
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=location)
+    return helper.make_node("Constant", [], ["w"], value=tensor)
+
+
+@pytest.mark.parametrize("place", ["graph", "branch", "function"])
+def test_a_constant_may_lie_beside_a_model_too(graph: Graph, tmp_path: Path, place: str) -> None:
+    """Wherever it is read from, it is part of what the file is, and must lie in its folder."""
+
+    def saved(location: str) -> Path:
+        held = constant(bytes(40), location)
+        nodes = {
+            "graph": [held, helper.make_node("Shape", ["w"], ["y"])],
+            "branch": [
+                helper.make_node("If", ["x"], ["y"], then_branch=branch(held), else_branch=branch(held))
+            ],
+            "function": [helper.make_node("Held", [], ["y"], domain="my.lab")],
+        }
+        model = graph(nodes[place])
+        if place == "function":
+            opset = helper.make_opsetid("", 20)
+            model.functions.append(helper.make_function("my.lab", "Held", [], ["w"], [held], [opset]))
+        path = tmp_path / "it.onnx"
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    beside = tmp_path / "it.bin"
+    beside.write_bytes(bytes(40))
+    path = saved("it.bin")
+    before = onnx_file.identity(path)
+    assert onnx_file.beside(onnx_file.graph_of(path), path) == [beside]
+    beside.write_bytes(bytes(39) + b"x")
+    assert onnx_file.identity(path) != before
+    with pytest.raises(UsageError, match="outside its own folder"):
+        onnx_file.identity(saved("../it.bin"))
+
+
+def branch(node: onnx.NodeProto) -> onnx.GraphProto:
+    """Return a branch of an If that is one node."""
+    return helper.make_graph(
+        [node], "branch", [], [helper.make_tensor_value_info("w", TensorProto.FLOAT, [10])]
+    )
+
+
+@pytest.mark.parametrize(
+    ("sides", "batch", "size"),
+    [
+        ([1, 64, 64, 3], 1, 64),
+        (["n", "h", "w", 3], "dynamic", 224),
+        ([-1, 64, 64, 3], "dynamic", 64),
+        ([64, 64, 3], "dynamic", 224),
+        ([], "dynamic", 224),
+    ],
+)
+def test_what_a_strange_input_says_is_taken_for_images_of_some_size(
+    graph: Graph, tmp_path: Path, sides: list[int | str], batch: int | str, size: int
+) -> None:
+    """An input of another rank has no batch, and one with a free or negative side leaves it open."""
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, sides)
+    model = graph([helper.make_node("MatMul", ["x", "w"], ["y"])], [WEIGHT], [images])
+    (tmp_path / "it.onnx").write_bytes(model.SerializeToString())
+    card = onnx_file.as_artifact(tmp_path / "it.onnx").manifest.detail["card"]
+    assert (card["batch"], card["transform"]["size"]) == (batch, size)  # type: ignore[index, call-overload]
+
+
+def test_weights_that_are_listed_as_inputs_are_none(graph: Graph) -> None:
+    """Files of the first years of ONNX list them."""
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", -1, 4, 3])
+    listed = helper.make_tensor_value_info("w", TensorProto.FLOAT, [3, 7])
+    model = graph([helper.make_node("MatMul", ["x", "w"], ["y"])], [WEIGHT], [images, listed])
+    assert onnx_file.inputs_of(model) == {"images": TensorMeta("uint8", (None, None, 4, 3))}
 
 
 def test_a_model_too_large_for_one_file_is_refused_before_it_is_written(
