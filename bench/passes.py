@@ -66,7 +66,7 @@ class Passes:
         identity: What its answers depend on besides: file, runtime, tools.
         workers: Threads that decode and resize meanwhile.
         folder: Where passes are kept.
-        batch: Images at a time, where the engine leaves it open.
+        batch: Images at a time at most, where the engine leaves it open.
         clock: Nanoseconds.
 
     """
@@ -81,7 +81,7 @@ class Passes:
         batch: int = BATCH,
         clock: Callable[[], int] = measure.HOST.now,
     ) -> None:
-        self.batch = runner.inputs()[IMAGES].shape[0] or batch
+        self.batch = runner.inputs()[IMAGES].shape[0] or feed.at_a_time(batch, transform.size)
         self._clock = clock
         self._runner = runner
         self._transform = transform

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bobrt import data
+from bobrt.data.feed import at_a_time
 from bobrt.data.resize import resize
 from bobrt.spec import Precision
 from bobrt.system import cores
@@ -64,4 +65,4 @@ class Judge:
         file: Path, images: NDArray[np.uint8], precision: Precision
     ) -> dict[str, NDArray[np.float32]]:
         with OrtCpuRunner(file, cores(), plain=precision is Precision.FP8) as runner:
-            return answers(runner, images, BATCH)
+            return answers(runner, images, at_a_time(BATCH, images.shape[1]))

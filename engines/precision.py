@@ -20,6 +20,7 @@ import numpy as np
 
 from bobrt.artifacts import Job, Produced
 from bobrt.data import bundle
+from bobrt.data.feed import at_a_time
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
 from bobrt.spec import FileCard, Frozen, Placement, Precision
@@ -42,7 +43,7 @@ CALIBRATION_BATCH = 32
 NO_BF16 = {"HardSwish", "HardSigmoid", "ConvTranspose"}
 """Operators that TensorRT takes in fp32 and fp16 alone: its parser the first two, RTX's builder the last."""
 RANGE_BATCH = 4
-"""Images at a time while the values of a graph are looked at: of a large one few fit."""
+"""Images at a time while the values of a graph are looked at: it is asked for all of them."""
 
 
 class PrecisionOptions(Frozen, frozen=True, kw_only=True):
@@ -83,8 +84,14 @@ class _Work:
 
     def islands(self) -> list[str]:
         """Return the nodes whose values on the calibration images are beyond fp16."""
-        step = RANGE_BATCH if self.card.batch == "dynamic" else self.card.batch
-        return ranges.beyond(self.model, ranges.largest(self.model, self.images, step, cores()))
+        found = ranges.largest(self.model, self.images, self.at_a_time(RANGE_BATCH), cores())
+        return ranges.beyond(self.model, found)
+
+    def at_a_time(self, most: int) -> int:
+        """Return how many images go through the graph at once: its own batch, or so many at most."""
+        if self.card.batch != "dynamic":
+            return self.card.batch
+        return at_a_time(most, self.card.transform.size)
 
 
 def make_fp16(job: Job) -> Produced:
@@ -183,7 +190,7 @@ def make_int8_for_onnxruntime(job: Job) -> Produced:
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self, images: NDArray[np.uint8]) -> None:
-            size = CALIBRATION_BATCH if work.card.batch == "dynamic" else work.card.batch
+            size = work.at_a_time(CALIBRATION_BATCH)
             self._batches: Iterator[NDArray[np.uint8]] = iter(
                 np.split(images, range(size, len(images), size))
             )

@@ -6,6 +6,7 @@ import numpy as np
 
 from bobrt import data
 from bobrt.artifacts import Job, Produced
+from bobrt.data.feed import at_a_time
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
 from bobrt.system import cores
@@ -30,7 +31,8 @@ def make(job: Job) -> Produced:
     with TorchRunner(job.source.path, cores()) as runner:
         for name in scores.splits_of(task, card.protocol):
             job.report("reference", name)
-            outputs[name] = answers(runner, resize(data.load(task, name).images, card.transform), BATCH)
+            images = resize(data.load(task, name).images, card.transform)
+            outputs[name] = answers(runner, images, at_a_time(BATCH, card.transform.size))
     kept = {f"{name}.{key}": value for name, found in outputs.items() for key, value in found.items()}
     np.savez(file, **kept)  # type: ignore[arg-type]
     told = {"test": scores.score(task, card.protocol, card.transform, outputs.__getitem__).value}

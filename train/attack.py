@@ -19,6 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from bobrt import data
 from bobrt.artifacts import Job, Produced
+from bobrt.data.feed import at_a_time
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError, UsageError
 from bobrt.tasks import cards, task_of
@@ -165,8 +166,8 @@ def _craft(net: nn.Module, images: _Images, attack: str, eps: int, options: Atta
     # The same start for every epsilon, batch size and device: drawn here, an image after the other.
     random = torch.Generator().manual_seed(options.seed)
     targets = torch.from_numpy(images.split.targets)
-    parts = []
-    for part, wanted in zip(images.pixels.split(BATCH), targets.split(BATCH), strict=True):
+    parts, step = [], at_a_time(BATCH, images.pixels.shape[1])
+    for part, wanted in zip(images.pixels.split(step), targets.split(step), strict=True):
         there = part.to(device), wanted.to(device)
         if attack == "fgsm":
             changed = fgsm(net, *there, eps)
@@ -187,9 +188,9 @@ def _test_images(task: TaskCard, card: FileCard, limit: int | None) -> _Images:
 
 
 def _score(kind: Task, net: nn.Module, pixels: Tensor, split: data.Split) -> float:
-    device = next(net.parameters()).device
+    device, step = next(net.parameters()).device, at_a_time(BATCH, pixels.shape[1])
     with torch.inference_mode():
-        logits = torch.cat([net(part.to(device))[1].cpu() for part in pixels.split(BATCH)])
+        logits = torch.cat([net(part.to(device))[1].cpu() for part in pixels.split(step)])
     return kind.score(kind.decode({"logits": logits.numpy()}), split).value
 
 

@@ -34,7 +34,9 @@ def of(net: Model, split: Split, transform: Transform, output: str = "features")
         return resize([split.images[row] for row in rows], transform)
 
     workers = feed.spare(torch.get_num_threads())
-    ready = feed.batches(range(len(split.ids)), prepare, transform.size, BATCH, workers)
+    ready = feed.batches(
+        range(len(split.ids)), prepare, transform.size, feed.at_a_time(BATCH, transform.size), workers
+    )
     with closing(ready), torch.inference_mode(), exact():
         parts = [net(torch.from_numpy(images).to(device))[row].cpu().numpy() for images in ready]
     return np.concatenate(parts)

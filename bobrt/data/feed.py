@@ -23,6 +23,23 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
+USUAL_SIDE = 224
+
+
+def at_a_time(most: int, side: int) -> int:
+    """Return how many images go through a network at once: of large ones fewer.
+
+    Memory goes with the pixels, and attention's with their square: SAM's at 1024 pixels holds 0.8 GB for
+    each image and layer.
+
+    Args:
+        most: How many where they are of 224 pixels or fewer.
+        side: Pixels.
+
+    """
+    return max(1, min(most, most * USUAL_SIDE**2 // side**2))
+
+
 def spare(busy: int) -> int:
     """Return how many threads to prepare with beside `busy` ones of the engine: one at least."""
     return max(1, cores() - busy)

@@ -29,6 +29,15 @@ def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("bobrt-feed")]
 
 
+@pytest.mark.parametrize(
+    ("most", "side", "want"),
+    [(32, 32, 32), (32, 224, 32), (32, 256, 24), (32, 518, 5), (32, 1024, 1), (4, 384, 1), (1, 224, 1)],
+)
+def test_fewer_images_go_at_once_the_larger_they_are(most: int, side: int, want: int) -> None:
+    """The pixels of so many at 224, and one at least."""
+    assert feed.at_a_time(most, side) == want
+
+
 @pytest.mark.parametrize("workers", [1, 2, 5])
 @pytest.mark.parametrize(("items", "sizes"), [(10, [4, 4, 2]), (8, [4, 4]), (1, [1]), (0, [])])
 def test_items_come_in_order_in_whole_batches(items: int, sizes: list[int], workers: int) -> None:
