@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from bench import plan as plans
 from bobrt.artifacts import version
 from bobrt.errors import UnsupportedError, UsageError
 from bobrt.spec import Cell, Precision, Protocol, Recipe
@@ -155,6 +156,18 @@ def test_with_a_gpu_an_engine_is_for_it_and_for_no_other_machine(monkeypatch: py
     options = target(cell("tensorrt")).options
 
     assert (options["compute_capability"], options["device"]) == ("current", this_system().id)
+
+
+@pytest.mark.parametrize("name", plans.bundled())
+@pytest.mark.parametrize("runtime", sorted(stages.PROFILES))
+def test_the_profiles_take_every_batch_of_every_plan(name: str, runtime: str) -> None:
+    """Without a gap from 1 on; what the plan `gpu` asks for is what TensorRT's engines are tuned for."""
+    lows, tuned, highs = zip(*stages.PROFILES[runtime], strict=True)
+    assert lows == (1, *(high + 1 for high in highs[:-1]))
+    batches = plans.load(name).timing.throughput_batches
+    assert max(batches) <= highs[-1]
+    if (name, runtime) == ("gpu", "tensorrt"):
+        assert tuned == batches
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
