@@ -1,7 +1,8 @@
 """Runtime `ort-trt`: ONNX Runtime's TensorRT provider. It is built for TensorRT 10 and loads no other.
 
-No precision flag is set: the provider's network is strongly typed then, as in `engines.trt_build`, and
-the file says it all. An engine is kept in a folder beside the file, so that only the first opening builds it.
+No precision flag is set: the provider's network is strongly typed then (its pull request 19695), as in
+`engines.trt_build`, and the file says it all. An engine is kept in a folder beside the file, so that only
+the first opening builds it.
 """
 
 from __future__ import annotations
