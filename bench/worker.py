@@ -24,7 +24,7 @@ from bench import cell
 from bench.nvml import device_lock_name
 from bench.orders import EVENTS_FD, Event, Order
 from bobrt.errors import BobrtError, ExitCode, MachineError
-from bobrt.paths import lock, refusal
+from bobrt.paths import full_disk, lock
 from engines.runner import out_of_memory
 from engines.stages import workshop
 
@@ -54,9 +54,9 @@ def main() -> None:
             text = " ".join(str(error).split())[:300]
             if out_of_memory(error):
                 tell(kind="error", message=_out_of_memory(order))
-            elif refused := refusal(error):
-                where = refused.filename or tempfile.gettempdir()
-                message = f"cannot write {where}: {refused.strerror or refused}"
+            elif full := full_disk(error):
+                where = full.filename or tempfile.gettempdir()
+                message = f"cannot write {where}: {full.strerror or full}"
                 tell(kind="error", error_kind=MachineError.kind, message=message, hint=ROOM)
             else:
                 tell(kind="error", message=f"{type(error).__name__}: {text}")

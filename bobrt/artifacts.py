@@ -19,7 +19,7 @@ import msgspec
 
 from bobrt import __version__
 from bobrt.errors import BobrtError, MachineError, UsageError
-from bobrt.paths import CPU, lock, refusal, sha256_of, write_atomic
+from bobrt.paths import CANNOT_WRITE, CPU, full_disk, lock, sha256_of, write_atomic
 from bobrt.spec import Frozen, Json, digest, seal_of
 from bobrt.strict import parse_json, read_text
 
@@ -233,7 +233,9 @@ class Workshop:
         except BobrtError:
             raise
         except Exception as error:
-            refused = refusal(error)
+            refused = full_disk(error)
+            if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+                refused = error
             if refused is None:
                 raise
             raise MachineError(

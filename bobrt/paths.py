@@ -59,15 +59,9 @@ def write_atomic(path: Path, content: bytes) -> None:
         ) from error
 
 
-def refusal(error: BaseException) -> OSError | None:
-    """Return the system's refusal to write that an error is, or None.
-
-    A full disk is found below the errors of libraries too, which wrap what they meet; they try places
-    they may not write to, and go on elsewhere, so that a right they lack tells nothing there.
-    """
-    if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
-        return error
-    below = error.__cause__ or error.__context__
+def full_disk(error: BaseException) -> OSError | None:
+    """Return the system's word that a disk is full, if that is what an error comes from: libraries wrap it."""
+    below: BaseException | None = error
     while below is not None:
         if isinstance(below, OSError) and below.errno in FULL:
             return below

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 import pytest
 
 from bobrt.errors import MachineError
-from bobrt.paths import check_writable, lock, refusal, sha256_of, write_atomic
+from bobrt.paths import check_writable, full_disk, lock, sha256_of, write_atomic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -158,15 +158,14 @@ def test_no_folder_for_temporary_files_is_a_machine_error(monkeypatch: pytest.Mo
         pass
 
 
-def test_a_full_disk_is_found_below_a_library_s_error_and_a_missing_right_is_not() -> None:
-    """Libraries wrap a full disk, and try places they may not write to before they go on elsewhere."""
-    full, refused = OSError(errno.ENOSPC, "full"), PermissionError(errno.EACCES, "no")
-    assert refusal(full) is full
-    assert refusal(refused) is refused
-    assert refusal(wrapped(full)) is full
-    assert refusal(wrapped(refused)) is None
-    assert refusal(wrapped(wrapped(full))) is full
-    assert refusal(OSError(errno.ENOENT, "gone")) is None
+def test_a_full_disk_is_found_below_a_library_s_error() -> None:
+    """Libraries wrap what they meet; a right that is missing is no full disk."""
+    full = OSError(errno.ENOSPC, "full")
+    assert full_disk(full) is full
+    assert full_disk(wrapped(full)) is full
+    assert full_disk(wrapped(wrapped(full))) is full
+    assert full_disk(wrapped(PermissionError(errno.EACCES, "no"))) is None
+    assert full_disk(ValueError("full")) is None
 
 
 def wrapped(error: Exception) -> Exception:
