@@ -60,7 +60,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def full_disk(error: BaseException) -> OSError | None:
-    """Return the system's word that a disk is full, if that is what an error comes from: libraries wrap it."""
+    """Return the system's word that a disk is full, if an error comes from that: libraries wrap it."""
     below: BaseException | None = error
     while below is not None:
         if isinstance(below, OSError) and below.errno in FULL:
