@@ -13,9 +13,12 @@ bench: $(READY)
 # What only a GPU can prove, then every runtime on it; the records are named after the GPU, to be committed.
 gpu: $(READY)
 	@command -v nvidia-smi >/dev/null || { echo "make gpu needs an NVIDIA GPU, and no nvidia-smi is here"; exit 3; }
-	$(BIN)/python -m pytest -m gpu
-	$(BIN)/bobrt bench --plan bench/plans/gpu.toml --results bench/published/$$(nvidia-smi --query-gpu=name \
-	  --format=csv,noheader | head -n 1 | tr '[:upper:]' '[:lower:]' | tr -cs '[:alnum:]\n' '-')
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tensorrt]' \
+	  || echo "TensorRT or pycuda cannot be installed: their tests skip, and their cells say what is missing"
+	status=0; $(BIN)/python -m pytest -m gpu || status=$$?; \
+	  $(BIN)/bobrt bench --plan bench/plans/gpu.toml --results bench/published/$$(nvidia-smi --query-gpu=name \
+	  --format=csv,noheader | head -n 1 | tr '[:upper:]' '[:lower:]' | tr -cs '[:alnum:]\n' '-') || status=$$?; \
+	  exit $$status
 
 # Two workers, each with half of the cores; a file's tests stay together. One test alone: .venv/bin/pytest PATH
 test: lint

@@ -65,6 +65,11 @@ CAVEATS = {
         "what was searched for this checkpoint ended at the first or last value of its list",
         "widen that list in the plan's [search]; a probe's strengths are fixed, from 3e-4 to 100",
     ),
+    "drop-unjudged": Caveat(
+        "what eight bits lose was not looked at when its file was made, and no block was kept out of them: "
+        "retrieval has no validation images",
+        "compare it with the fp32 row of the same backbone",
+    ),
     "precision-unread": Caveat(
         "its runtime does not tell in which precision it computes, so the row goes by what its file says",
         "bench the same file on a runtime that does: tensorrt in place of ort-trt",

@@ -24,13 +24,14 @@ from bobrt.data import feed
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
 from bobrt.result import CellRecord, Result
-from bobrt.spec import Kind, State
+from bobrt.spec import Kind, Precision, State
 from bobrt.speed import ColdStart, Memory
 from bobrt.system import this_system
 from bobrt.tasks import cards, scores, task_of
 from engines import onnx_file
 from engines.runner import Noted, ReadBack
 from engines.runtimes import RUNTIMES, on_gpu, open_runner, versions
+from engines.stages import HALF, require_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
     from bobrt.tasks import Task
     from engines.runner import Runner
 
-HALF = 0.5
-"""Share of the multiply-adds at the precision asked for, below which a row would claim what it is not."""
 POOL = 32
 """Different real images that take turns under the stopwatch."""
 
@@ -70,11 +69,12 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
     artifact = order.artifact
     _require_same(order.file, artifact.sha256)
     runtime = RUNTIMES.get(order.cell.runtime)
-    card = order.task
+    card, eight_bits = order.task, order.cell.precision in {Precision.INT8, Precision.FP8}
     answers = card is not None and scores.by_logits(card, order.cell.protocol)
     task = task_of(card, order.card.transform) if card and answers else None
     caveats: set[str] = {"limited"} if order.limit else set()
     caveats |= {"search-edge"} if order.search and order.search.at_edge else set()
+    caveats |= {"drop-unjudged"} if card and card.kind is Kind.RETRIEVAL and eight_bits else set()
     shutil.rmtree(Path(order.record).with_suffix(store.LOADGEN), ignore_errors=True)  # an earlier record's
     images = _pool(order)
     report("opening", "")
@@ -236,13 +236,7 @@ def _require_realised(order: CellOrder, runner: Runner) -> Artifact:
     """
     asked, shares = str(order.cell.precision), runner.realised() if isinstance(runner, ReadBack) else None
     asked = "fp32" if asked == "tf32" else asked  # the same numbers, multiplied otherwise
-    held = order.artifact.precision_share
-    if held is not None and held < HALF:
-        kept = f"; {len(order.card.kept)} blocks were kept out to hold the drop" if order.card.kept else ""
-        raise BobrtError(
-            f"precision-not-realised: the file has {100 * held:.0f} % of its multiply-adds at {asked}{kept}",
-            "raise --max-drop, or choose another precision",
-        )
+    require_share(order.artifact.precision_share, Precision(asked), order.card.kept)
     if shares is None:
         return order.artifact
     if (found := shares.get(asked, 0.0)) < HALF:

@@ -26,7 +26,7 @@ from bobrt.spec import Backbone, FileCard, Kind, Placement, Precision, Scenario,
 from bobrt.speed import Timing
 from bobrt.system import cores, this_system
 from bobrt.tasks import cards
-from engines.runtimes import RUNTIMES, beyond, cannot_build, cannot_run, versions, wants_gpu
+from engines.runtimes import RUNTIMES, cannot_build, cannot_run, versions, wants_gpu
 from engines.stages import (
     STAGES,
     artifact_target,
@@ -34,6 +34,7 @@ from engines.stages import (
     checkpoint_target,
     given_target,
     reference_target,
+    share_of,
     workshop,
 )
 from train.hub import require_pretrained
@@ -154,8 +155,6 @@ class Desk:
             return None
         cell, detail = question.cell, artifact.manifest.detail
         card = msgspec.convert(detail["card"], type=FileCard)
-        shares = msgspec.convert(detail.get("shares") or {}, type=dict[str, float])
-        asked = Precision.FP32 if cell.precision is Precision.TF32 else cell.precision
         target = artifact.manifest.options.get("compute_capability")
         inside = artifact.path.is_relative_to(self.shop.cache)
         return ArtifactRecord(
@@ -164,7 +163,7 @@ class Desk:
             sha256=artifact.sha256,
             bytes=artifact.manifest.bytes,
             build_s=artifact.manifest.seconds,
-            precision_share=shares.get(asked, 0.0) if shares else None,
+            precision_share=share_of(artifact, cell.precision),
             placement=card.placement if cell.precision is Precision.INT8 else Placement.NONE,
             target=target if isinstance(target, str) else None,
         )
@@ -230,8 +229,6 @@ class Desk:
             UnsupportedError: The runtime has no such precision, or the device that is here.
 
         """
-        if reason := beyond(RUNTIMES.get(question.cell.runtime), question.cell.precision):
-            raise UnsupportedError(reason)
         if question.file:
             given = given_target(question.cell, question.file)
             return [given] if given else []

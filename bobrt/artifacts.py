@@ -136,7 +136,9 @@ class Workshop:
             if source is None:
                 return None, reason
         folder = self.folder(target, source)
-        if not (folder / MANIFEST).is_file():
+        if folder.is_dir() and not (folder / MANIFEST).is_file():
+            return None, f"the manifest of the {target.stage} in {folder} is gone"
+        if not folder.is_dir():
             return None, self._outdated(target, source) or f"no {target.stage} yet"
         try:
             return read_artifact(folder), ""

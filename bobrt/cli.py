@@ -541,6 +541,7 @@ def _file(name: str, plan: Plan, question: Question, verb: str) -> Artifact:
     from bench import files
     from bobrt.artifacts import version
     from bobrt.catalogue import backbone as backbone_named
+    from bobrt.spec import FileCard
     from engines import stages
     from train.hub import require_pretrained
 
@@ -564,6 +565,9 @@ def _file(name: str, plan: Plan, question: Question, verb: str) -> Artifact:
         made = files.make(shop, target, plan.limits, progress)
     for line in stages.summary(made):
         console.note(line)
+    if verb == "build":
+        card = msgspec.convert(made.manifest.detail.get("card"), type=FileCard | None)
+        stages.require_share(stages.share_of(made, cell.precision), cell.precision, card.kept if card else [])
     return made
 
 

@@ -9,9 +9,11 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bobrt import hardware, loading, reach
@@ -280,12 +282,13 @@ def _folder(name: str, setting: Setting) -> Check:
     try:
         if nearest == setting.path:
             check_writable(setting.path)
-        elif not nearest.is_dir() or not os.access(nearest, os.W_OK):
-            return Check(
-                name=name, status="cross", detail=f"{where} cannot be made in {nearest}", hint=_move(name)
-            )
+        else:
+            Path(tempfile.mkdtemp(dir=nearest, prefix=".bobrt-")).rmdir()
     except BobrtError as error:
         return Check(name=name, status="cross", detail=error.message, hint=_move(name))
+    except OSError as error:
+        detail = f"{where} cannot be made in {nearest}: {error.strerror or error}"
+        return Check(name=name, status="cross", detail=detail, hint=_move(name))
     free = shutil.disk_usage(nearest).free / 1e9
     if free < LOW_DISK_GB:
         return Check(name=name, status="bang", detail=f"{where}, only {free:.1f} GB free", hint=_move(name))

@@ -120,7 +120,17 @@ def question(  # noqa: PLR0913, PLR0917 - the flags of a verb
     weights: str,
     seed: int,
 ) -> Question:
-    """Return the one cell a verb is about, having said what the backbone's name stands for."""
+    """Return the one cell a verb is about, having said what the backbone's name stands for.
+
+    Raises:
+        UsageError: A word exists nowhere, or the name is that of a model file.
+
+    """
+    if name.endswith(".onnx"):
+        raise UsageError(
+            f"{name} is a model file, and this begins from a backbone",
+            f"bobrt bench {name} --runtime tensorrt-rtx",
+        )
     found = backbone(name)
     if found.name != name:
         console.note(f"{name} is {found.name}")

@@ -59,6 +59,20 @@ def write_atomic(path: Path, content: bytes) -> None:
         ) from error
 
 
+def write_sealed(path: Path, content: bytes) -> None:
+    """Write a file that `read_sealed` will know from one that was edited; raises as `write_atomic` does."""
+    write_atomic(path, hashlib.sha256(content).digest() + content)
+
+
+def read_sealed(path: Path) -> bytes:
+    """Return what `write_sealed` wrote; nothing if the file is not there or is not what was written."""
+    if not path.is_file():
+        return b""
+    told = path.read_bytes()
+    seal, content = told[: hashlib.sha256().digest_size], told[hashlib.sha256().digest_size :]
+    return content if hashlib.sha256(content).digest() == seal else b""
+
+
 def full_disk(error: BaseException) -> OSError | None:
     """Return the system's word that a disk is full, if an error comes from that: libraries wrap it."""
     below: BaseException | None = error

@@ -104,19 +104,41 @@ def _gpu() -> tuple[str | None, str | None]:
 
 def _asked_gpu() -> tuple[str | None, str | None]:
     """Return name and driver of the GPU as nvidia-smi tells them now, or None twice."""
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return None, None
-    query = [command, "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout  # noqa: S603 - a fixed command
-    except (OSError, subprocess.SubprocessError):
-        return None, None
-    first = answer.strip().splitlines()[:1]
-    name, _, driver = first[0].partition(",") if first else ("", "", "")
+    name, _, driver = ask_gpu("name,driver_version").partition(",")
     if name.startswith("["):  # of a GPU that fell off the bus: [GPU is lost], [Unknown Error]
         return None, None
     return (name.strip() or None), (driver.strip() or None)
+
+
+def ask_gpu(fields: str) -> str:
+    """Return nvidia-smi's line for the GPU that CUDA calls device 0; an empty string if there is no answer.
+
+    `CUDA_VISIBLE_DEVICES` is honoured: its first entry, an index or the start of a UUID. Indices are in the
+    order of the PCI bus, which is CUDA's in our workers. A slice of a GPU (MIG) is not told from the first.
+
+    Args:
+        fields: What is asked, in nvidia-smi's words.
+
+    """
+    word = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    row = 0
+    if word not in {"", "-1"} and not word.startswith("MIG-"):
+        cards = [line.partition(", ") for line in _nvidia_smi("index,uuid")]
+        named = [i for i, (index, _, uuid) in enumerate(cards) if word == index or uuid.startswith(word)]
+        row = named[0] if named else len(cards)
+    return "".join(_nvidia_smi(fields)[row : row + 1])
+
+
+def _nvidia_smi(fields: str) -> list[str]:
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return []
+    query = [command, f"--query-gpu={fields}", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout  # noqa: S603 - a fixed command
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return told.strip().splitlines()
 
 
 def _git() -> tuple[str | None, bool | None]:

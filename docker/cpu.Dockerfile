@@ -20,7 +20,7 @@ COPY bobrt/__init__.py bobrt/
 # PyTorch's usual wheel brings CUDA, some gigabytes; an index with CPU builds of the same version leaves it out.
 ARG PIP_EXTRA_INDEX_URL
 RUN --mount=type=cache,target=/var/cache/pip \
-    PIP_CACHE_DIR=/var/cache/pip python3 docker/install.py train,quant,rtx,loadgen,hub,report
+    PIP_CACHE_DIR=/var/cache/pip python3 docker/install.py train,quant,rtx,loadgen,diffusion,hub,report
 COPY bobrt bobrt
 COPY bench bench
 COPY engines engines

@@ -23,7 +23,7 @@ COPY docker/install.py docker/
 COPY bobrt/__init__.py bobrt/
 ARG TENSORRT
 RUN --mount=type=cache,target=/var/cache/pip \
-    PIP_CACHE_DIR=/var/cache/pip python3 docker/install.py --tensorrt "${TENSORRT}" \
+    PIP_CACHE_DIR=/var/cache/pip python3 docker/install.py --tensorrt "${TENSORRT}" --torch \
     train,quant,tensorrt,loadgen,diffusion,hub,report
 COPY bobrt bobrt
 COPY bench bench

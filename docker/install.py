@@ -6,7 +6,7 @@ error. Of the file's pins only those are given up that contradict what bobrt its
 a line that says so; what the file does not name gets the version of our `constraints.txt`.
 
     python3 docker/install.py train,quant,rtx
-    python3 docker/install.py --tensorrt 11 tensorrt
+    python3 docker/install.py --tensorrt 11 --torch train,quant,tensorrt
 """
 
 from __future__ import annotations
@@ -119,6 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("extras", help="extras of pyproject.toml, separated by commas; may be empty")
     parser.add_argument("--tensorrt", help="the major version the image must have, and keep")
+    parser.add_argument("--torch", action="store_true", help="the image must have a PyTorch, and keep it")
     asked = parser.parse_args()
     extras = [extra for extra in asked.extras.split(",") if extra]
 
@@ -126,6 +127,8 @@ def main() -> None:
     found = before.get("tensorrt", "none")
     if asked.tensorrt and found.partition(".")[0] != asked.tensorrt:
         sys.exit(f"the image was to have TensorRT {asked.tensorrt} and has {found}: choose another base")
+    if asked.torch and "torch" not in before:
+        sys.exit("the image was to have its own PyTorch and has none: choose another base")
     image = [
         line
         for path in os.environ.get("PIP_CONSTRAINT", "").split()

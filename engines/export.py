@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 import torch
 from torch import nn
 
@@ -31,7 +32,6 @@ from engines.runner import IMAGES, answers
 from train import model
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx
     from numpy.typing import NDArray
 
@@ -157,12 +157,17 @@ def prove(
         moving: Refuse a comparison that would prove nothing.
 
     Raises:
-        BobrtError: They differ, or the comparison would prove nothing.
+        BobrtError: They differ, the network itself answers no numbers, or the comparison would prove nothing.
 
     """
     with torch.inference_mode():
         outputs = net(torch.from_numpy(images))
     want = {name: out.numpy() for name, out in zip(net.outputs, outputs, strict=True)}
+    if broken := [name for name, values in want.items() if not np.isfinite(values).all()]:
+        raise BobrtError(
+            f"PyTorch itself answers NaN or infinity in {', '.join(broken)}: the weights do",
+            "train them anew with a lower lr, or name others: --weights PATH",
+        )
     with OrtCpuRunner(path, cores()) as runner:
         got = answers(runner, images, len(images))
 

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bobrt import data
 from bobrt.data.feed import at_a_time
 from bobrt.data.resize import resize
 from bobrt.spec import Precision
 from bobrt.system import cores
-from bobrt.tasks import cards, task_of
+from bobrt.tasks import cards, scores
 from engines.ort_cpu import OrtCpuRunner
 from engines.runner import answers
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bobrt.data import Split
     from bobrt.spec import FileCard
 
 BATCH = 16
@@ -31,16 +31,16 @@ class Judge:
 
     Args:
         fp32: The file all others are compared with.
-        card: Its card: it answers a task.
+        card: Its card: it answers a task that has validation images.
         images: `uint8 [n, side, side, 3]`, those that calibrated.
         precision: What the other files are at.
 
     """
 
     def __init__(self, fp32: Path, card: FileCard, images: NDArray[np.uint8], precision: Precision) -> None:
-        self._task = task_of(cards.resolved(card.task), card.transform)
-        self._split = data.load(self._task.card, "validation")
-        self._validation = resize(self._split.images, card.transform)
+        self._card = card
+        self._task = cards.resolved(card.task)
+        self._resized: dict[str, NDArray[np.uint8]] = {}
         self._images = images[:: max(1, len(images) // HARM_IMAGES)]
         self._precision = precision
         self._want = self._answers(fp32, self._images, Precision.FP32)
@@ -53,12 +53,16 @@ class Judge:
 
     def drop(self, file: Path) -> float:
         """Return the points of the task's metric that the file loses on validation."""
-        sign = 1 if self._task.card.higher_is_better else -1
+        sign = 1 if self._task.higher_is_better else -1
         return 100 * sign * (self._score - self._scored(file, self._precision))
 
     def _scored(self, file: Path, precision: Precision) -> float:
-        outputs = self._answers(file, self._validation, precision)
-        return self._task.score(self._task.decode(outputs), self._split).value
+        def ask(name: str, split: Split) -> dict[str, NDArray[np.float32]]:
+            if name not in self._resized:
+                self._resized[name] = resize(split.images, self._card.transform)
+            return self._answers(file, self._resized[name], precision)
+
+        return scores.on_validation(self._task, self._card.protocol, self._card.transform, ask)
 
     @staticmethod
     def _answers(

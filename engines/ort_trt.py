@@ -11,13 +11,16 @@ import ctypes
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import msgspec
+
 from bobrt.artifacts import version
 from bobrt.errors import BobrtError
+from bobrt.paths import sha256_of, write_atomic
 from bobrt.spec import Precision, digest
 from bobrt.system import this_system
 from engines import libraries, onnx_file, runtimes
 from engines.ort_cuda import OrtCudaRunner
-from engines.runner import IMAGES
+from engines.runner import IMAGES, require_images
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 PROFILE = {"min": 1, "opt": 8, "max": 256}
 """Images at once that an engine with a free batch axis takes, and those it is tuned for."""
 TENSORRT = "TensorrtExecutionProvider"
+SEAL = "engines.json"
+"""What the engines of a folder were when the provider had made them."""
 NO_TF32 = "NVIDIA_TF32_OVERRIDE"
 """The provider has no option for TF32: NVIDIA's libraries read this once in a process."""
 
@@ -49,7 +54,9 @@ class OrtTrtRunner(OrtCudaRunner):
             os.environ[NO_TF32] = "0"
         if reason := runtimes.no_tensorrt_provider():  # ONNX Runtime would say so in a paragraph
             raise BobrtError(reason)
-        return super().__enter__()
+        super().__enter__()
+        _seal(self._kept())
+        return self
 
     def largest_batch(self) -> int:
         """Return the most images the engine takes at once."""
@@ -57,12 +64,14 @@ class OrtTrtRunner(OrtCudaRunner):
 
     def notes(self) -> list[str]:
         """Return what is not as a reader would expect."""
-        built = ["the engine was built while the file was opened"] if self._new else []
+        why = ": the one that was kept had been edited" if self._edited else ""
+        built = [f"the engine was built while the file was opened{why}"] if self._new else []
         return [*super().notes(), *built]
 
     def _providers(self, stream: int | None) -> list[tuple[str, dict[str, Any]]]:
         shapes = profile(self._path)
         folder = self._kept()
+        self._edited = _drop_edited(folder)
         self._new = not any(folder.glob("*.engine"))
         options: dict[str, Any] = {
             "device_id": 0,
@@ -98,6 +107,29 @@ class OrtTrtRunner(OrtCudaRunner):
         return folder
 
 
+def _seal(folder: Path) -> None:
+    """Write down what the engines of a folder are."""
+    write_atomic(folder / SEAL, msgspec.json.encode(_engines(folder)))
+
+
+def _drop_edited(folder: Path) -> bool:
+    """Remove the engines of a folder if they are not those that were sealed; tell whether there were such."""
+    engines, seal = _engines(folder), folder / SEAL
+    try:
+        sealed = msgspec.json.decode(seal.read_bytes(), type=dict[str, str])
+    except (OSError, msgspec.DecodeError):
+        sealed = {}
+    if not engines or engines == sealed:
+        return False
+    for name in engines:
+        (folder / name).unlink()
+    return True
+
+
+def _engines(folder: Path) -> dict[str, str]:
+    return {path.name: sha256_of(path) for path in sorted(folder.glob("*.engine"))}
+
+
 def _tensorrt() -> list[str]:
     """Return TensorRT's libraries by the names that hold their versions, where links lead to such."""
     found = [libraries.find(name) for name in runtimes.tensorrt_libraries()]
@@ -106,8 +138,8 @@ def _tensorrt() -> list[str]:
 
 def profile(path: Path) -> dict[str, str]:
     """Return the provider's options for a free batch axis, one engine for 1 to 256 images; else none."""
-    dims = onnx_file.load(path).graph.input[0].type.tensor_type.shape.dim
-    if dims[0].dim_value:
+    batch, *sizes = require_images(onnx_file.inputs_of(onnx_file.graph_of(path)), path).shape
+    if batch:
         return {}
-    sides = "x".join(str(dim.dim_value) for dim in dims[1:])
+    sides = "x".join(map(str, sizes))
     return {f"trt_profile_{name}_shapes": f"{IMAGES}:{size}x{sides}" for name, size in PROFILE.items()}

@@ -23,9 +23,9 @@ from bobrt.data import bundle
 from bobrt.data.feed import at_a_time
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
-from bobrt.spec import FileCard, Frozen, Placement, Precision
+from bobrt.spec import FileCard, Frozen, Kind, Placement, Precision
 from bobrt.system import cores
-from bobrt.tasks import cards, scores
+from bobrt.tasks import cards
 from engines import hybrid, macs, onnx_file, ranges
 from engines.judge import Judge
 from engines.runner import IMAGES
@@ -230,8 +230,8 @@ def _within_goal(
     job: Job, work: _Work, convert: Convert, precision: Precision, placement: Placement
 ) -> Produced:
     """Convert everything, or all but the fewest blocks that keep the goal, and finish."""
-    # What neighbours make of features is not asked of validation images: there is nothing to judge by.
-    judged = scores.by_logits(cards.named(work.card.task), work.card.protocol)
+    # Retrieval has no images but those it is scored on.
+    judged = cards.named(work.card.task).kind is not Kind.RETRIEVAL
     if work.options.max_drop is None or not judged:
         return _finish(job, onnx_file.load(convert([])), work.card, precision, placement)
     judge = Judge(work.original, work.card, work.images, precision)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     Tensor = tuple[str, list[int]]
 
+_ATTENTION = {"Attention", "QAttention"}
+"""ONNX Runtime's own, with the projections in them."""
+_RECURRENT = {"LSTM", "GRU", "RNN"}
 _CONVOLUTIONS = {"Conv", "FusedConv", "NhwcFusedConv", "QLinearConv", "ConvInteger"}
 _PRODUCTS = {"MatMul", "FusedMatMul", "Gemm", "FusedGemm", "QLinearMatMul", "QGemm"}
 _PRODUCTS |= {"MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
@@ -96,6 +99,13 @@ def _macs(operation: str, inputs: list[Tensor], outputs: list[Tensor]) -> int:
         return 0
     if operation in _CONVOLUTIONS:  # weight [out, in / groups, *kernel]
         return math.prod(outputs[0][1]) * math.prod(matrices[1][1:])
+    if operation == "ConvTranspose":  # weight [in, out / groups, *kernel]
+        return math.prod(matrices[0]) * math.prod(matrices[1][1:])
+    if operation in _RECURRENT:  # data [steps, images, inputs]; at each step, every weight of both matrices
+        return math.prod(matrices[0][:2]) * sum(map(math.prod, matrices[1:3]))
+    if operation in _ATTENTION:  # data [images, tokens, inputs], weight [inputs, 3 x outputs]
+        (images, tokens, width), three = matrices[0], matrices[1][1]
+        return images * tokens * (width * three + 2 * tokens * three // 3)
     return math.prod(outputs[0][1]) * matrices[0][-1] if operation in _PRODUCTS else 0
 
 

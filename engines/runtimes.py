@@ -11,7 +11,6 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from bobrt.artifacts import version
 from bobrt.registry import Registry
 from bobrt.spec import Batch, Frozen, Placement, Precision
-from bobrt.system import no_driver
+from bobrt.system import ask_gpu, no_driver
 from engines import libraries
 
 if TYPE_CHECKING:
@@ -36,15 +35,7 @@ RTX = {(7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1)}
 @cache
 def compute_capability() -> tuple[int, int] | None:
     """Return the GPU's compute capability as the driver tells it, or None."""
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return None
-    query = [command, "--query-gpu=compute_cap", "--format=csv,noheader"]
-    try:
-        told = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout  # noqa: S603 - a fixed command
-    except (OSError, subprocess.SubprocessError):
-        return None
-    found = re.match(r"(\d+)\.(\d+)", told)
+    found = re.match(r"(\d+)\.(\d+)", ask_gpu("compute_cap"))
     return (int(found[1]), int(found[2])) if found else None
 
 

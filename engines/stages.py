@@ -11,14 +11,15 @@ import msgspec
 
 from bobrt.artifacts import Artifact, Stage, Target, Workshop
 from bobrt.catalogue import backbone
-from bobrt.errors import UnsupportedError, UsageError
+from bobrt.errors import BobrtError, UnsupportedError, UsageError
 from bobrt.spec import EngineSpec, FileCard, Placement, Precision, Protocol
 from bobrt.system import no_driver, this_system
 from bobrt.tasks import cards
-from engines.runtimes import RUNTIMES, Runtime
+from engines.runtimes import RUNTIMES, Runtime, beyond
 from train.options import CheckpointOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bobrt.spec import Cell, Json, Recipe, Search
@@ -45,6 +46,9 @@ STAGES = {
     "engine-tensorrt": Stage("engines.trt_build:make", ("tensorrt",), "tensorrt", "tensorrt", _WHERE),
     "engine-tensorrt-rtx": Stage("engines.trt_build:make", ("tensorrt-rtx",), "rtx", "tensorrt", _WHERE),
 }
+
+HALF = 0.5
+"""Share of the multiply-adds at a precision, below which a file or a row would claim what it is not."""
 
 TRAINED = {Protocol.FINETUNE, Protocol.LOWSHOT}
 """Protocols with a recipe."""
@@ -101,7 +105,7 @@ def artifact_target(cell: Cell, checkpoint: Target, max_drop: float) -> Target:
         max_drop: Points of the metric that eight bits may lose on validation.
 
     Raises:
-        UnsupportedError: The runtime has no such precision; the message is the reason.
+        UnsupportedError: The runtime has no such precision, or the device; the message is the reason.
 
     """
     runtime = RUNTIMES.get(cell.runtime)
@@ -139,13 +143,40 @@ def onnx_target(cell: Cell, checkpoint: Target) -> Target:
     return Target(stage="onnx", options={"batch": cell.batch}, source=checkpoint)
 
 
+def require_share(share: float | None, precision: Precision, kept: Sequence[str]) -> None:
+    """Raise `BobrtError` if a file would be called by a precision that is not most of its arithmetic's.
+
+    Args:
+        share: Fraction of its multiply-adds at the precision; None for a graph that has none.
+        precision: What it is called by.
+        kept: Blocks that were kept out of it.
+
+    """
+    if share is not None and share < HALF:
+        blocks = f"; {len(kept)} blocks were kept out to hold the drop" if kept else ""
+        raise BobrtError(
+            f"precision-not-realised: the file has {100 * share:.0f} % of its multiply-adds at {precision}"
+            f"{blocks}",
+            "raise --max-drop, or choose another precision",
+        )
+
+
+def share_of(artifact: Artifact, precision: Precision) -> float | None:
+    """Return the fraction of a file's multiply-adds at a precision, or None for a file that has none."""
+    shares = msgspec.convert(artifact.manifest.detail.get("shares") or {}, type=dict[str, float])
+    asked = Precision.FP32 if precision is Precision.TF32 else precision  # other arithmetic, the same file
+    return shares.get(asked, 0.0) if shares else None
+
+
 def require_calibration(cell: Cell) -> None:
     """Raise `UsageError` if a precision is to be set on a task's images and there is no task."""
     file = RUNTIMES.get(cell.runtime).artifact
     if not cell.task and file != "checkpoint" and cell.precision in _SET_ON_IMAGES:
+        weights = {"pretrained": "", "random": " --weights random"}.get(cell.weights, " --weights PATH")
         raise UsageError(
             f"{cell.precision} is set on a task's training images, and a backbone as published has none",
-            f"bobrt build {cell.backbone} --task digits --precision {cell.precision}",
+            f"bobrt build {cell.backbone}{weights} --task digits --precision {cell.precision} "
+            f"--runtime {cell.runtime}",
         )
 
 
@@ -175,15 +206,23 @@ def _engine_spec(cell: Cell, runtime: Runtime) -> EngineSpec:
 
 
 def _require_precision(runtime: Runtime, precision: Precision) -> None:
+    """Raise if a runtime has no such precision, or the device that is here: no file is worth making then."""
     if precision not in runtime.precisions:
         have = ", ".join(runtime.precisions)
         why = f"; {runtime.others}" if runtime.others else ""
         raise UnsupportedError(
             f"{runtime.name} has no {precision}: it takes {have}{why}", "bobrt list runtimes"
         )
+    if reason := beyond(runtime, precision):
+        raise UnsupportedError(reason, "bobrt list precisions")
 
 
 def _engine_target(cell: Cell, runtime: Runtime, model: Target) -> Target:
+    if runtime.name not in PROFILES:
+        raise UnsupportedError(
+            f"{runtime.name} opens an engine, and nothing here builds one for it: a runtime from another "
+            "package opens the ONNX file, and keeps what it makes of it"
+        )
     spec = _engine_spec(cell, runtime)
     return Target(stage=f"engine-{runtime.name}", options=msgspec.to_builtins(spec), source=model)
 

@@ -51,6 +51,7 @@ def make(job: Job) -> Produced:
         "shares": macs.shares(model),
         "macs": macs.by_node(model),
         "identity": msgspec.to_builtins(identity),
+        **{key: value for key, value in job.source.manifest.detail.items() if key == "validation_drop"},
     }
     return Produced("engine.bin", detail)
 

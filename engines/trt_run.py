@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import msgspec
 
 from bobrt.errors import BobrtError, UsageError
-from bobrt.paths import write_atomic
+from bobrt.paths import read_sealed, write_sealed
 from engines import trt_identity, trt_inspect
 from engines.cuda import Device
 from engines.runner import IMAGES, TensorMeta, one_line, out_of_memory, require_images
@@ -230,14 +230,15 @@ class RtxRunner(TensorRtRunner):
             trt.DynamicShapesKernelSpecializationStrategy.EAGER
         )
         cache = self._cache = config.create_runtime_cache()
-        if not (self._kernels.is_file() and cache.deserialize(self._kernels.read_bytes())):
+        kept = read_sealed(self._kernels)
+        if not (kept and cache.deserialize(kept)):
             self._notes.append("kernels were made for this GPU before the first answers")
         config.set_runtime_cache(cache)
 
     def _forget(self) -> None:
         if self._slots:
             try:
-                write_atomic(self._kernels, bytes(self._cache.serialize()))
+                write_sealed(self._kernels, bytes(self._cache.serialize()))
             except Exception as error:  # noqa: BLE001 - whatever it is, the device is left
                 self._notes.append(f"the kernels were not kept: {one_line(error)}")
         self._cache = None

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from timm.models import nest, register_model, volo
 
 from bobrt.spec import Backbone
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Member(NamedTuple):
@@ -30,13 +35,15 @@ FAMILIES = {
         Member("convnextv2_tiny", 64, DIMS),
         Member("vicregl_convnext_xlarge", 64, DIMS),
     ],
-    "crossvit": [Member("crossvit_9_240", 120)],
+    "crossvit": [
+        Member("crossvit_9_240", 120, {"depth": ((1, 1, 0),) * 2, "embed_dim": (32, 64), "num_heads": (2, 2)})
+    ],
     "davit": [
         Member("davit_tiny", 64, {**STAGES, "embed_dims": (16, 32, 48, 64), "num_heads": (1, 2, 3, 4)})
     ],
     "densenet": [Member("densenet121", 64, {"block_config": (1, 1, 1, 1), "growth_rate": 8})],
     "edgenext": [Member("edgenext_small", 64, DIMS)],
-    "efficientformer": [Member("efficientformerv2_s0", 64, {"depths": (1, 1, 2, 2)})],
+    "efficientformer": [Member("efficientformerv2_s0", 64, {"depths": (1, 1, 1, 1)})],
     "efficientnet": [Member("test_efficientnet", 32), Member("efficientnet_b0", 32)],
     "efficientvit": [Member("efficientvit_b0")],
     "eva": [Member("eva02_tiny_patch14_224", 28, {"depth": 2})],
@@ -51,7 +58,7 @@ FAMILIES = {
     "mobilenet": [Member("mobilenetv3_small_050", 32), Member("mobilenetv4_conv_small_035", 32)],
     "mobileone": [Member("mobileone_s0", 32)],
     "mobilevit": [Member("mobilevit_xxs"), Member("mobilevitv2_050")],
-    "nest": [Member("nest_tiny_jx")],
+    "nest": [Member("nest_cut_down")],
     "nextvit": [Member("nextvit_small", 64, {"depths": (1, 1, 5, 1)})],
     "poolformer": [Member("poolformer_s12")],
     "pvt": [Member("pvt_v2_b0", 64, STAGES)],
@@ -88,11 +95,32 @@ FAMILIES = {
         Member("test_vit", 32, {"patch_size": 8, "class_token": False, "global_pool": "avg"}),
     ],
     # As published, its logits have a share of what each patch says besides.
-    "volo": [Member("volo_d1_224", 64, {"use_aux_head": False})],
+    "volo": [Member("volo_cut_down", 64, {"use_aux_head": False})],
     "xcit": [Member("xcit_tiny_12_p16_224", 32, {"depth": 1, "embed_dim": 48})],
 }
 """By the catalogue's word for it; Stable Diffusion has tests of its own."""
 MEMBERS = [member for members in FAMILIES.values() for member in members]
+
+
+default_cfgs = {
+    "nest_cut_down": nest.default_cfgs["nest_tiny_jx"],
+    "volo_cut_down": volo.default_cfgs["volo_d1_224"],
+}
+"""Read by `register_model`. timm's own functions of these two take no depths."""
+
+
+@register_model
+def nest_cut_down(pretrained: bool = False, **options: Any) -> nn.Module:
+    """Return NesT with a block a level."""
+    small = {"embed_dims": (24, 48, 96), "num_heads": (1, 2, 4), "depths": (1, 1, 1), "pad_type": "same"}
+    return nest._create_nest("nest_tiny_jx", pretrained, **small, **options)
+
+
+@register_model
+def volo_cut_down(pretrained: bool = False, **options: Any) -> nn.Module:
+    """Return VOLO with a block a stage."""
+    small = {"layers": (1, 1, 1, 1), "embed_dims": (24, 48, 48, 48), "num_heads": (1, 2, 2, 2)}
+    return volo._create_volo("volo_d1_224", pretrained, **small, **options)
 
 
 def entry(member: Member) -> Backbone:

@@ -7,7 +7,7 @@ inside; `features` (timm's own pooled pre-logits) and, where there is a head, `l
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 import timm
@@ -18,6 +18,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from bobrt import __version__
+from bobrt.catalogue import BACKBONES
 from bobrt.errors import MachineError, UsageError
 from bobrt.spec import Backbone, FileCard, Input, Protocol, Transform
 from train import architectures, layouts, published, weights  # noqa: F401 - the first registers ours with timm
@@ -129,7 +130,7 @@ def build(  # noqa: PLR0913 - what a model is made of
         MachineError: The weights cannot be fetched.
 
     """
-    config = timm.get_pretrained_cfg(backbone.timm)
+    config = _config(backbone)
     fixed = config is not None and config.fixed_input_size
     sized = {"img_size": size} if fixed and size else {}
     # timm would give weights from elsewhere a classifier that nobody trained, and weights of its own.
@@ -169,13 +170,34 @@ def described(backbone: Backbone, net: Model) -> Backbone:
     return msgspec.structs.replace(backbone, input=msgspec.convert(found, type=Input))
 
 
+def _require_same_network(saved: Backbone, wanted: Backbone, path: Path) -> None:
+    """Raise `UsageError` if one of our checkpoints is another network's: keys and shapes tell no head count.
+
+    The images of both must be normalised alike, since the normalisation is in the model.
+    """
+    ends = [
+        (
+            entry.timm.partition(".")[0],
+            entry.args,
+            (entry.input.mean, entry.input.std) if entry.input else None,
+        )
+        for entry in (saved, wanted)
+    ]
+    for what, was, now in zip(("architecture", "arguments", "mean and deviation"), *ends, strict=True):
+        if was != now:
+            raise UsageError(
+                f"checkpoint {path} was saved as {saved.name}, of {what} {was}, and {wanted.name} has {now}",
+                f"name what it was saved as: {saved.name} --weights {path}",
+            )
+
+
 def transform_of(backbone: Backbone, card: TaskCard | None) -> Transform:
     """Return the task's preprocessing, or the checkpoint's own where the task leaves it open."""
     if card and card.transform:
         return card.transform
     if own := backbone.input:
         return Transform(size=own.size, crop_pct=own.crop_pct, interpolation=own.interpolation)
-    config = timm.get_pretrained_cfg(backbone.timm)
+    config = _config(backbone)
     if config is None:
         raise UsageError(f"timm publishes no input size for {backbone.name}")
     return Transform(
@@ -183,6 +205,15 @@ def transform_of(backbone: Backbone, card: TaskCard | None) -> Transform:
         crop_pct=config.crop_pct,
         interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
     )
+
+
+def _config(backbone: Backbone) -> Any:  # noqa: ANN401 - timm's `PretrainedCfg`
+    """Return what timm knows of an entry's weights, or None.
+
+    A package of its own registers its architecture with timm when it is imported: when its entry is found.
+    """
+    BACKBONES.find(backbone.name)
+    return timm.get_pretrained_cfg(backbone.timm)
 
 
 def _normalisation(backbone: Backbone, trunk: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -283,6 +314,7 @@ def load_local(model: Model, backbone: Backbone, path: Path) -> None:
         layouts.load(trunk, backbone, path)
         return
     if card is not None:
+        _require_same_network(card.backbone, described(backbone, model), path)
         state = {
             name.removeprefix("backbone."): v for name, v in state.items() if name.startswith("backbone.")
         }

@@ -49,7 +49,8 @@ def contents(path: Path) -> tuple[Any, str | None]:
         raise UsageError(f"checkpoint {path} is damaged or truncated: {_first_line(error)}") from error
     except Exception as error:
         # torch.load raises UnpicklingError, KeyError and others on files that are not checkpoints.
-        raise UsageError(f"checkpoint {path} cannot be read: {_first_line(error)}") from error
+        told = f"{type(error).__name__}: {_first_line(error)}"
+        raise UsageError(f"checkpoint {path} is no file of weights ({told})") from error
 
 
 def state_in(content: object, path: Path, inside: str = "") -> State:

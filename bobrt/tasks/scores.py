@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bobrt import data
 from bobrt.spec import Kind, Protocol
 from bobrt.tasks import task_of
@@ -16,14 +18,16 @@ from bobrt.tasks.classification import Classification
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
+    from bobrt.data import Split
     from bobrt.spec import TaskCard, Transform
     from bobrt.tasks.neighbours import Knn
 
     Ask = Callable[[str], Mapping[str, NDArray[np.float32]]]
     """From the name of a split to the outputs for its images, in order."""
+
+BANK = 5_000
 
 
 def by_logits(card: TaskCard, protocol: Protocol) -> bool:
@@ -62,6 +66,38 @@ def score(
     found = _neighbours(card, ask, outputs["features"])
     told = Classification(card, transform).score(found.predictions, test)
     return told._replace(extra={"k": float(found.k), "temperature": found.temperature})
+
+
+def on_validation(
+    card: TaskCard,
+    protocol: Protocol,
+    transform: Transform,
+    ask: Callable[[str, Split], Mapping[str, NDArray[np.float32]]],
+) -> float:
+    """Return a task's metric on its validation images; the test split is not looked at.
+
+    Neighbours are looked for among `BANK` training images at most, evenly spread: it is asked many times.
+
+    Args:
+        card: The task, resolved; no retrieval, which has no such images.
+        protocol: How the engine was adapted.
+        transform: How images became its input.
+        ask: What the engine answers to the images of a split, by its name.
+
+    """
+    choice = data.load(card, "validation")
+    outputs = ask("validation", choice)
+    if by_logits(card, protocol):
+        task = task_of(card, transform)
+        return task.score(task.decode(outputs), choice).value
+    from bobrt.tasks import neighbours  # noqa: PLC0415
+
+    bank = data.load(card, "train")
+    if len(bank.ids) > BANK:
+        bank = bank.some(np.linspace(0, len(bank.ids) - 1, BANK).round().astype(int).tolist())
+    own, known = outputs["features"], ask("train", bank)["features"]
+    found = neighbours.knn(known, bank.targets, own, choice.targets, own)
+    return Classification(card, transform).score(found.predictions, choice).value
 
 
 def _retrieved(card: TaskCard, ask: Ask) -> Score:

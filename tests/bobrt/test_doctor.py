@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,6 @@ from engines.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from support import Ran
 
@@ -93,6 +93,13 @@ def test_a_folder_that_cannot_be_made_is_a_cross(
     assert cross["hint"] == f"set {variable} to a folder you can write"
     assert [check["name"] for check in checks(ran.out).values() if check["status"] == "cross"] == [name]
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_file_system_that_takes_no_folder_is_a_cross() -> None:
+    """The kernel's, into which nobody writes, though it says that root may."""
+    check = doctor._folder("cache", config.Setting(Path("/proc/bobrt/cache"), "BOBRT_CACHE"))
+    assert check.status == "cross"
+    assert "cannot be made in /proc: " in check.detail
 
 
 def test_a_cross_is_seen_by_people_too(bobrt: Callable[..., Ran], tmp_path: Path) -> None:

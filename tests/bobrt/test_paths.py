@@ -13,7 +13,15 @@ from typing import IO, TYPE_CHECKING
 import pytest
 
 from bobrt.errors import MachineError
-from bobrt.paths import check_writable, full_disk, lock, sha256_of, write_atomic
+from bobrt.paths import (
+    check_writable,
+    full_disk,
+    lock,
+    read_sealed,
+    sha256_of,
+    write_atomic,
+    write_sealed,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +82,18 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, old: bytes | None)
     assert hint.startswith("free some space")
     assert list(tmp_path.iterdir()) == ([path] if old is not None else [])
     assert old is None or path.read_bytes() == old
+
+
+def test_a_sealed_file_is_read_as_it_was_written_or_not_at_all(tmp_path: Path) -> None:
+    """Absent, cut, edited or somebody else's: nothing."""
+    path = tmp_path / "it"
+    assert read_sealed(path) == b""
+    write_sealed(path, b"content")
+    assert read_sealed(path) == b"content"
+    whole = path.read_bytes()
+    for told in (whole[:-1], whole + b"x", whole.replace(b"content", b"contend"), b"content", b""):
+        path.write_bytes(told)
+        assert read_sealed(path) == b""
 
 
 @pytest.mark.parametrize("deep", ["x.json", "folder/x.json"])

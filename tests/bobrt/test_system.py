@@ -125,6 +125,44 @@ def test_a_gpu_is_lost_when_it_does_not_answer_as_it_did(
     assert system.this_system().gpu == "NVIDIA L4"
 
 
+TWO_CARDS = """
+case "$1" in
+  *index,uuid*) echo "0, GPU-aaaa"; echo "1, GPU-bbbb" ;;
+  *compute_cap*) echo "8.0"; echo "9.0" ;;
+  *) echo "NVIDIA A100, 580.2"; echo "NVIDIA H100, 580.2" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("visible", "name", "capability"),
+    [
+        (None, "NVIDIA A100", "8.0"),
+        ("0", "NVIDIA A100", "8.0"),
+        ("1", "NVIDIA H100", "9.0"),
+        ("1,0", "NVIDIA H100", "9.0"),
+        ("GPU-bb", "NVIDIA H100", "9.0"),
+        ("2", None, ""),
+        ("GPU-cc", None, ""),
+        ("-1", "NVIDIA A100", "8.0"),
+    ],
+)
+def test_the_gpu_is_the_one_that_cuda_may_see(
+    nvidia_smi: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str | None,
+    name: str | None,
+    capability: str,
+) -> None:
+    """Of several; where all are hidden the machine is still what it is."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    nvidia_smi(TWO_CARDS)
+    assert system.this_system().gpu == name
+    assert system.ask_gpu("compute_cap") == capability
+
+
 def test_where_there_was_no_gpu_none_is_lost(nvidia_smi: Callable[[str], None]) -> None:
     """A machine without one is as it was."""
     nvidia_smi("exit 9")

@@ -1,10 +1,10 @@
 """The COPY and the installing RUN lines of each Dockerfile, run in a clean environment; then smoke.sh.
 
-    PYTHONPATH=tests .venv/bin/python -P tests/docker/replay.py [gpu] [run] [cpu]
+    PYTHONPATH=tests .venv/bin/python -P tests/docker/replay.py [compose] [gpu] [run] [cpu]
 
 There is no Docker here: a folder stands for the image, a virtual environment for its Python. What
 NVIDIA's bases bring (PyTorch, TensorRT, the compiled pycuda) are packages of the same names with
-nothing in them, and a constraint file as theirs. Last, Docker Compose itself reads compose.yaml, from
+nothing in them, and a constraint file as theirs. First, Docker Compose itself reads compose.yaml, from
 the package index's copy of it. Takes minutes: `cpu` installs PyTorch.
 """
 
@@ -47,8 +47,11 @@ CONSTRAINTS = "torch=={torch}\nsafetensors==0.5.3\nrich==14.1.0\n# a comment\n"
 
 
 def main() -> None:
-    """Replay the images named on the command line, or all."""
-    for image in sys.argv[1:] or IMAGES:
+    """Have Compose read its file and replay the images: those named on the command line, or all."""
+    asked = sys.argv[1:] or ["compose", *IMAGES]
+    if "compose" in asked:
+        _compose()
+    for image in [name for name in asked if name != "compose"]:
         with tempfile.TemporaryDirectory() as folder:
             started = time.monotonic()
             _replay(image, Path(folder))

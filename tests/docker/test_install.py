@@ -120,3 +120,13 @@ def test_an_install_that_changed_pytorch_ends_the_build(monkeypatch: pytest.Monk
     monkeypatch.setattr("sys.argv", ["install.py", ""])
     with pytest.raises(SystemExit, match=r"changed what the image came with: torch 2\.14\.0a0 -> 2\.14\.1"):
         install.main()
+
+
+def test_a_base_without_the_pytorch_that_was_asked_for_ends_the_build(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The package index's would be taken for the image's own."""
+    monkeypatch.setattr(install, "installed", lambda: {"tensorrt": "11.3.0.99"})
+    monkeypatch.setattr("sys.argv", ["install.py", "--tensorrt", "11", "--torch", "train,tensorrt"])
+    with pytest.raises(SystemExit, match=r"was to have its own PyTorch and has none"):
+        install.main()

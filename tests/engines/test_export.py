@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,12 +180,12 @@ def test_a_network_that_answers_a_constant_proves_nothing(
 def test_a_network_that_answers_nan_is_refused(
     made: Find, photos: np.ndarray, card: Callable[..., FileCard], tmp_path: Path
 ) -> None:
-    """NaN in both is no agreement."""
+    """NaN in both is no agreement, and no fault of the export."""
     net, _ = model.load(made("checkpoint").path)
     torch.nn.init.constant_(net.head.bias, torch.nan)
     export.export(net, card(), tmp_path / "nan.onnx")
 
-    with pytest.raises(BobrtError, match=r"nan\.onnx differs from PyTorch in logits"):
+    with pytest.raises(BobrtError, match="PyTorch itself answers NaN or infinity in logits"):
         export.prove(net, tmp_path / "nan.onnx", photos)
 
 
@@ -295,20 +294,19 @@ def test_an_export_needs_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_backbone_is_exported_as_published_with_no_hub(tmp_path: Path) -> None:
-    """`bobrt export convnext --weights random`: the alias resolved and said, features and 1000 logits."""
+    """`bobrt export regnet --weights random`: the alias resolved and said, features and 1000 logits."""
     space = Workspace(tmp_path / "cache", tmp_path / "results")
 
-    done = space.bobrt("export", "convnext", "--weights", "random", timeout=600)
+    done = space.bobrt("export", "regnet", "--weights", "random", timeout=600)
 
     assert done.code == 0, done.err
-    assert "convnext is convnext_tiny.fb_in1k\n" in done.err
+    assert "regnet is regnetx_004.pycls_in1k\n" in done.err
     graph = onnx.load(done.out.removesuffix("\n")).graph
     assert sides(graph.input[0]) == ["batch", 224, 224, 3]
     assert {value.name: sides(value) for value in graph.output} == {
-        "features": ["batch", 768],
+        "features": ["batch", 384],
         "logits": ["batch", 1000],
     }
-    shutil.rmtree(space.cache)  # a quarter of a gigabyte
 
 
 def test_a_state_dict_of_timm_s_is_trained_and_exported_by_its_path(

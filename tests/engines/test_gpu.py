@@ -100,6 +100,23 @@ def test_it_answers_as_fp32_pytorch_does(
     assert (got["logits"].argmax(axis=1) == want["logits"].argmax(axis=1)).mean() > 0.95
 
 
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP8])
+@pytest.mark.parametrize("name", [n for n in ON_GPU if Precision.INT8 in RUNTIMES.get(n).precisions])
+def test_eight_bits_are_computed_in_eight_bits(
+    opened: Open, made: Callable[..., Artifact], images: np.ndarray, name: str, precision: Precision
+) -> None:
+    """At least half of the multiply-adds, by the engine's inspector, and nearly every image's class."""
+    with np.load(made("reference").path) as kept:
+        want = kept["validation.logits"].argmax(axis=1)
+
+    with opened(name, precision) as runner:
+        got = answers(runner, images, 64)["logits"].argmax(axis=1)
+        told = runner.realised() if isinstance(runner, ReadBack) else None
+
+    assert told is None or told.get(str(precision), 0.0) >= 0.5
+    assert (got == want).mean() > 0.9
+
+
 @pytest.mark.parametrize("batch", [1, 64])
 @pytest.mark.parametrize("name", ON_GPU)
 def test_the_device_s_clock_is_within_the_wall_s(

@@ -59,6 +59,39 @@ def test_a_file_with_a_batch_of_its_own_needs_no_profile(write: Callable[..., Pa
     assert ort_trt.profile(write(8)) == {}
 
 
+def test_a_file_that_lists_its_weights_as_inputs_has_its_profile_all_the_same(
+    write: Callable[..., Path],
+) -> None:
+    """Files of the first years of ONNX do; what is fed is the images."""
+    path = write()
+    model = onnx.load(path)
+    model.graph.initializer.append(helper.make_tensor("w", TensorProto.FLOAT, [1], [0.0]))
+    model.graph.input.insert(0, helper.make_tensor_value_info("w", TensorProto.FLOAT, [1]))
+    onnx.save(model, path)
+    assert ort_trt.profile(path)["trt_profile_opt_shapes"] == "images:8x8x8x3"
+
+
+@pytest.mark.parametrize("edit", ["engine", "another", "seal", "no seal"])
+def test_an_engine_that_was_edited_is_built_anew(write: Callable[..., Path], edit: str) -> None:
+    """The provider finds none in its place, and the row says why it was built."""
+    runner = OrtTrtRunner(write(), 1)
+    folder = runner._kept()
+    (folder / "it.engine").write_bytes(b"an engine")
+    ort_trt._seal(folder)
+    runner._providers(None)
+    assert not runner._new
+    assert not runner._edited
+    if edit == "no seal":
+        (folder / ort_trt.SEAL).unlink()
+    else:
+        (folder / {"engine": "it.engine", "another": "other.engine", "seal": ort_trt.SEAL}[edit]).write_bytes(
+            b"x"
+        )
+    runner._providers(None)
+    assert not list(folder.glob("*.engine"))
+    assert (runner._new, runner._edited) == (True, True)
+
+
 def test_an_engine_is_kept_beside_its_file_and_named_by_all_that_made_it(
     monkeypatch: pytest.MonkeyPatch, write: Callable[..., Path]
 ) -> None:

@@ -34,6 +34,22 @@ PRODUCT = event("MatMul", [{"float16": [1, 36, 27]}, {"float16": [27, 4]}], {"fl
 """36 x 4 outputs of 27 products: 3,888."""
 
 
+TRANSPOSED = event(
+    "ConvTranspose", [{"float": [1, 9, 6, 6]}, {"float": [9, 3, 2, 2]}], {"float": [1, 3, 12, 12]}
+)
+"""9 x 6 x 6 inputs into 3 x 2 x 2 each: 3,888."""
+LSTM = event(
+    "LSTM",
+    [{"float": [3, 9, 4]}, {"float": [1, 12, 4]}, {"float": [1, 12, 8]}, {"float": [1, 24]}],
+    {"float": [3, 1, 9, 8]},
+)
+"""3 steps of 9 rows, 12 x 4 + 12 x 8 products each: 3,888."""
+ATTENTION = event(
+    "Attention", [{"float": [1, 9, 6]}, {"float": [6, 36]}, {"float": [36]}], {"float": [1, 9, 12]}
+)
+"""9 tokens: 6 x 36 for their projections, and twice 9 x 12: 3,888."""
+
+
 @pytest.mark.parametrize(
     ("events", "want"),
     [
@@ -46,6 +62,9 @@ PRODUCT = event("MatMul", [{"float16": [1, 36, 27]}, {"float16": [27, 4]}], {"fl
             {"fp32": 1.0},
         ),
         ([{"cat": "Session", "name": "model_run", "args": {}}], {}),
+        ([PRODUCT, TRANSPOSED], {"fp16": 0.5, "fp32": 0.5}),
+        ([PRODUCT, LSTM], {"fp16": 0.5, "fp32": 0.5}),
+        ([PRODUCT, ATTENTION], {"fp16": 0.5, "fp32": 0.5}),
     ],
 )
 def test_a_kernel_counts_at_the_type_it_reads(events: list[dict[str, Any]], want: dict[str, float]) -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from bench import plan as plans
 from bobrt.artifacts import version
-from bobrt.errors import UnsupportedError, UsageError
+from bobrt.errors import BobrtError, UnsupportedError, UsageError
 from bobrt.spec import Cell, Precision, Protocol, Recipe
 from bobrt.system import this_system
-from engines import stages
+from engines import runtimes, stages
 from engines.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
@@ -102,6 +102,33 @@ def test_every_runtime_has_its_way_to_every_precision_or_says_it_has_none(
     assert caught.value.hint == "bobrt list runtimes"
 
 
+def test_a_precision_that_the_device_lacks_is_not_made_by_a_verb_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`bobrt build --precision fp8` on Ampere: said before anything is trained for it."""
+    monkeypatch.setattr(runtimes, "compute_capability", lambda: (8, 6))
+    with pytest.raises(UnsupportedError, match=r"^fp8 needs a GPU of compute capability 8\.9, and this one"):
+        target(cell("tensorrt-rtx", "fp8"))
+
+
+def test_a_runtime_of_another_package_that_opens_engines_is_told_what_it_may_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No entry point adds a stage that would build one."""
+    entry = msgspec.structs.replace(RUNTIMES.get("tensorrt"), name="mylab/engine")
+    monkeypatch.setattr(stages.RUNTIMES, "get", lambda _: entry)
+    with pytest.raises(UnsupportedError, match="mylab/engine opens an engine, and nothing here builds one"):
+        target(cell("mylab/engine"))
+
+
+def test_a_file_is_not_called_by_a_precision_that_is_less_than_half_of_it() -> None:
+    """What was kept out of it is counted; a graph without a product has no share."""
+    stages.require_share(None, Precision.INT8, [])
+    stages.require_share(0.5, Precision.INT8, ["blocks.0"])
+    with pytest.raises(BobrtError, match=r"49 % of its multiply-adds at int8; 2 blocks were kept out"):
+        stages.require_share(0.49, Precision.INT8, ["blocks.0", "blocks.1"])
+
+
 def test_tf32_is_the_fp32_file_with_other_math_allowed() -> None:
     """Two engines, one ONNX file."""
     fp32, tf32 = target(cell("tensorrt-rtx", "fp32")), target(cell("tensorrt-rtx", "tf32"))
@@ -178,7 +205,9 @@ def test_a_low_precision_needs_a_task(precision: str) -> None:
     with pytest.raises(UsageError, match=f"{precision} is set on a task's training images") as caught:
         stages.require_calibration(published)
 
-    assert caught.value.hint == f"bobrt build test_resnet --task digits --precision {precision}"
+    assert caught.value.hint == (
+        f"bobrt build test_resnet --weights random --task digits --precision {precision} --runtime tensorrt"
+    )
     stages.require_calibration(cell("tensorrt", precision))
 
 

@@ -15,6 +15,7 @@ from fake_trt import RUN_MS, SIDE, Library, engine_file, expected
 
 from bobrt.artifacts import Manifest
 from bobrt.errors import BobrtError, UsageError
+from bobrt.paths import read_sealed
 from engines import trt_identity
 from engines.runner import IMAGES, DeviceClock, answers, out_of_memory
 
@@ -411,11 +412,12 @@ def test_rtx_keeps_the_kernels_it_made_beside_the_engine(gpu: FakeGpu, runner: O
         return found
 
     assert notes() == [made]
-    assert kernels.read_bytes() == b"kernels of the fake GPU"
+    assert read_sealed(kernels) == b"kernels of the fake GPU"
     assert notes() == []
-    kernels.write_bytes(b"something else")
-    assert notes() == [made]
-    assert kernels.read_bytes() == b"kernels of the fake GPU"
+    for edited in (b"something else", b"", kernels.read_bytes().replace(b"fake", b"last")):
+        kernels.write_bytes(edited)
+        assert notes() == [made]
+        assert read_sealed(kernels) == b"kernels of the fake GPU"
     assert gpu.left() == {}
 
 

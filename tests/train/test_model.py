@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -189,6 +189,15 @@ def test_a_file_that_holds_no_state_dict_says_so(tmp_path: Path, content: object
         model.read_checkpoint(path)
 
 
+@pytest.mark.parametrize("content", [b"hello", b"{}", b"\x80"])
+def test_what_is_no_file_of_weights_is_called_so(tmp_path: Path, content: bytes) -> None:
+    """Whatever Python's unpickler makes of it, the line is one that can be read."""
+    path = tmp_path / "it.pth"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=rf"checkpoint {path} is (no file of weights|damaged or truncated)"):
+        model.read_checkpoint(path)
+
+
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
     """A missing file is called missing, not damaged."""
     with pytest.raises(UsageError, match=r"gone\.safetensors does not exist"):
@@ -229,6 +238,36 @@ def test_a_checkpoint_of_someone_else_says_how_to_use_it(net: model.Model, tmp_p
         model.load(path)
 
     assert caught.value.hint == f"pass it as --weights {path}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"args": {"num_heads": 4}}, "of arguments {'num_heads': 4}, and test_resnet has {}"),
+        (
+            {"timm": "test_resnet2.mine"},
+            "of architecture test_resnet2, and test_resnet has test_resnet",
+        ),
+        ({"std": (0.1, 0.1, 0.1)}, "of mean and deviation "),
+    ],
+)
+def test_a_checkpoint_of_ours_is_not_taken_for_another_network_s(
+    net: model.Model, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    """Keys and shapes are the same with another head count; the card tells."""
+    path = tmp_path / "it.safetensors"
+    saved = card()
+    entry = model.described(saved.backbone, net)
+    assert entry.input is not None
+    std = {"input": msgspec.structs.replace(entry.input, std=changes.pop("std"))} if "std" in changes else {}
+    other = msgspec.structs.replace(entry, name="mylab/it", **std, **changes)
+    model.save(net, msgspec.structs.replace(saved, backbone=entry), path)
+    model.load_local(net, saved.backbone, path)
+    model.save(net, msgspec.structs.replace(saved, backbone=other), path)
+    with pytest.raises(UsageError) as caught:
+        model.load_local(net, saved.backbone, path)
+    assert f"checkpoint {path} was saved as mylab/it, {words}" in caught.value.message
+    assert caught.value.hint == f"name what it was saved as: mylab/it --weights {path}"
 
 
 def test_a_head_of_another_width_than_the_card_says_is_refused(net: model.Model, tmp_path: Path) -> None:
