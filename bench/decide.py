@@ -22,7 +22,7 @@ from bobrt.data import bundle as bundles
 from bobrt.errors import AbsentDataError, BobrtError, UnsupportedError, UsageError
 from bobrt.result import Artifact as ArtifactRecord
 from bobrt.result import Published, Result, Searched
-from bobrt.spec import Backbone, FileCard, Kind, Placement, Precision, Scenario, State, WeightsFile
+from bobrt.spec import Backbone, FileCard, Kind, Placement, Precision, Scenario, State
 from bobrt.speed import Timing
 from bobrt.system import cores, this_system
 from bobrt.tasks import cards
@@ -389,9 +389,10 @@ def _bundle(question: Question) -> bundles.Bundle | None:
 
 
 @cache
-def _served(name: str, timm_id: str, weights: WeightsFile | None, cache_folder: Path) -> BobrtError | None:
+def _served(entry: bytes, cache_folder: Path) -> BobrtError | None:
     try:
-        require_pretrained(name, timm_id, "bench", weights, cache_folder)
+        backbone = msgspec.json.decode(entry, type=Backbone)
+        require_pretrained(backbone.name, backbone, "bench", cache_folder)
     except BobrtError as error:
         return error
     return None
@@ -399,5 +400,4 @@ def _served(name: str, timm_id: str, weights: WeightsFile | None, cache_folder: 
 
 def _fetchable(checkpoint: Target, cache_folder: Path) -> BobrtError | None:
     """Return why the published weights cannot be fetched, or None; whoever has them is asked once a run."""
-    entry = msgspec.convert(checkpoint.options["backbone"], type=Backbone)
-    return _served(entry.name, entry.timm, entry.weights, cache_folder)
+    return _served(msgspec.json.encode(checkpoint.options["backbone"]), cache_folder)

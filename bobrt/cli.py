@@ -559,8 +559,7 @@ def _file(name: str, plan: Plan, question: Question, verb: str) -> Artifact:
         target = stages.artifact_target(cell, checkpoint, plan.max_drop)
         stages.require_calibration(cell)
     if cell.weights == "pretrained" and shop.find(checkpoint) is None and version("timm"):
-        entry = backbone_named(cell.backbone)
-        require_pretrained(name, entry.timm, verb, entry.weights, shop.cache)
+        require_pretrained(name, backbone_named(cell.backbone), verb, shop.cache)
     with console.Progress() as progress:
         made = files.make(shop, target, plan.limits, progress)
     for line in stages.summary(made):

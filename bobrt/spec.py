@@ -132,6 +132,8 @@ class Backbone(Frozen, frozen=True, kw_only=True):
     name: str
     timm: str
     """timm's model id with its weights tag; without a tag, the architecture of weights timm does not have."""
+    revision: str | None = None
+    """Commit of timm's repository on the hub; null until a real download has told it, and then its newest."""
     family: str
     params_m: float | None = None
     """Parameters without the classifier, in millions; null where timm alone knows."""

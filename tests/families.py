@@ -35,9 +35,7 @@ FAMILIES = {
         Member("convnextv2_tiny", 64, DIMS),
         Member("vicregl_convnext_xlarge", 64, DIMS),
     ],
-    "crossvit": [
-        Member("crossvit_9_240", 120, {"depth": ((1, 1, 0),) * 2, "embed_dim": (32, 64), "num_heads": (2, 2)})
-    ],
+    "crossvit": [Member("crossvit_9_240", 120, {"depth": ((1, 2, 0),)})],
     "davit": [
         Member("davit_tiny", 64, {**STAGES, "embed_dims": (16, 32, 48, 64), "num_heads": (1, 2, 3, 4)})
     ],
@@ -119,7 +117,7 @@ def nest_cut_down(pretrained: bool = False, **options: Any) -> nn.Module:
 @register_model
 def volo_cut_down(pretrained: bool = False, **options: Any) -> nn.Module:
     """Return VOLO with a block a stage."""
-    small = {"layers": (1, 1, 1, 1), "embed_dims": (24, 48, 48, 48), "num_heads": (1, 2, 2, 2)}
+    small = {"layers": (1, 1, 1, 1), "embed_dims": (96, 192, 192, 192), "num_heads": (3, 6, 6, 6)}
     return volo._create_volo("volo_d1_224", pretrained, **small, **options)
 
 

@@ -14,21 +14,18 @@ from train import fetch
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bobrt.spec import WeightsFile
+    from bobrt.spec import Backbone
 
 _WITHOUT = "bobrt {verb} {name} --weights random, or --weights PATH for a local checkpoint"
 
 
-def require_pretrained(
-    name: str, timm_id: str, verb: str, weights: WeightsFile | None = None, cache: Path | None = None
-) -> None:
+def require_pretrained(name: str, entry: Backbone, verb: str, cache: Path | None = None) -> None:
     """Return if a backbone's published weights are in a local cache or can be fetched.
 
     Args:
         name: The backbone, as the user called it.
-        timm_id: timm's model id with its tag.
+        entry: What it stands for.
         verb: The verb the user typed, for the hint.
-        weights: Where the weights are, if timm does not have them.
         cache: Root of our cache, where a file from a publisher's address may already be.
 
     Raises:
@@ -38,14 +35,14 @@ def require_pretrained(
     """
     from huggingface_hub import hf_hub_url  # noqa: PLC0415 - only for pretrained
 
-    hint = _WITHOUT.format(verb=verb, name=name)
+    hint, weights = _WITHOUT.format(verb=verb, name=name), entry.weights
     if weights and weights.url:
         if cache is None or not fetch.place_of(weights.url, cache / fetch.FOLDER).is_file():
             fetch.require_served(name, weights.url, hint, urlsplit(weights.url).netloc)
         return
-    repository = weights.repo if weights and weights.repo else f"timm/{timm_id}"
+    repository = weights.repo if weights and weights.repo else f"timm/{entry.timm}"
     files = [weights.file] if weights and weights.file else fetch.TIMM_FILES
-    revision = weights.revision if weights else None
+    revision = weights.revision if weights else entry.revision
     if fetch.in_hub_cache(repository, files, revision) is None:
         # timm falls back from one file name to the other; either one being there is enough.
         asked = files[0] if weights else "config.json"

@@ -136,11 +136,13 @@ def build(  # noqa: PLR0913 - what a model is made of
     # timm would give weights from elsewhere a classifier that nobody trained, and weights of its own.
     at_timm = backbone.weights is None
     width = {} if own_head and at_timm else {"num_classes": 0}
+    pinned = {"hf_hub_id": f"{config.hf_hub_id}@{backbone.revision}"} if config and backbone.revision else {}
     try:
         with published.loading(backbone):
             trunk = timm.create_model(
                 backbone.timm,
                 pretrained=pretrained and at_timm,
+                pretrained_cfg_overlay=pinned,
                 exportable=True,
                 **backbone.args,
                 **sized,

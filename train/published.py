@@ -68,11 +68,11 @@ def described(trunk: nn.Module) -> dict[str, Json]:
     more timm left out, a classifier say.
     """
     config = trunk.pretrained_cfg
-    repo = config.get("hf_hub_id")
+    repo, _, revision = (config.get("hf_hub_id") or "").partition("@")
     names = [*filter(None, [config.get("hf_hub_filename")]), *fetch.TIMM_FILES]
-    path = fetch.in_hub_cache(repo, names) if repo else None
+    path = fetch.in_hub_cache(repo, names, revision or None) if repo else None
     if path is None:
-        return {"repo": repo, **dict.fromkeys(("file", "revision", "sha256", "bytes", "keys"))}
+        return {"repo": repo or None, **dict.fromkeys(("file", "revision", "sha256", "bytes", "keys"))}
     file = fetch.described(path, fetch.commit_of(path))
     return {
         "repo": repo,
@@ -93,7 +93,9 @@ def _count(path: Path) -> int:
 
 def _file(backbone: Backbone) -> Path | None:
     config = timm.get_pretrained_cfg(backbone.timm)
-    return fetch.in_hub_cache(config.hf_hub_id, fetch.TIMM_FILES) if config and config.hf_hub_id else None
+    if config is None or not config.hf_hub_id:
+        return None
+    return fetch.in_hub_cache(config.hf_hub_id, fetch.TIMM_FILES, backbone.revision)
 
 
 def _anew(path: Path | None) -> str:

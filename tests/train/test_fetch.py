@@ -14,7 +14,7 @@ from support import environment
 from website import COMMIT, Site, hub_files, serve
 
 from bobrt.errors import BobrtError, MachineError, UsageError
-from bobrt.spec import WeightsFile
+from bobrt.spec import Backbone, WeightsFile
 from train import fetch, hub
 
 if TYPE_CHECKING:
@@ -258,12 +258,13 @@ def test_whether_a_publisher_has_the_file_is_asked_before_anything_is_built(
 ) -> None:
     """One request without a body; and none when the file is here, even with the network switched off."""
     weights = WeightsFile(layout="any", url=f"{site.address}/a/net.pth")
-    hub.require_pretrained("net", "resnet50", "export", weights, tmp_path)
+    entry = Backbone(name="net", timm="resnet50", family="resnet", weights=weights)
+    hub.require_pretrained("net", entry, "export", tmp_path)
     assert [asked.method for asked in site.heard] == ["HEAD"]
 
     site.status = 404
     with pytest.raises(UsageError) as caught:
-        hub.require_pretrained("net", "resnet50", "export", weights, tmp_path)
+        hub.require_pretrained("net", entry, "export", tmp_path)
     assert caught.value.message.startswith(
         f"{site.address[7:]} has no weights for net: {site.address}/a/net.pth"
     )
@@ -272,4 +273,4 @@ def test_whether_a_publisher_has_the_file_is_asked_before_anything_is_built(
     site.status = None
     get(site, tmp_path / fetch.FOLDER)
     site.status = 503
-    hub.require_pretrained("net", "resnet50", "export", weights, tmp_path)
+    hub.require_pretrained("net", entry, "export", tmp_path)

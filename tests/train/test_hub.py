@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
-from support import Ran, Workspace
+from support import Ran, Workspace, environment
 from website import COMMIT, Site, hub_files, serve
 
 from bench import plan as plans
@@ -125,6 +127,33 @@ def test_weights_come_from_the_hub_and_the_next_time_from_its_cache(
     again = Workspace(space.cache.with_name("another"), space.results)
     assert export(again, site, HF_HUB_OFFLINE="1").code == 0
     assert told(again) == told(space)
+
+
+PINNED = """
+import json
+import msgspec
+from bobrt.catalogue import backbone
+from train import hub, model, published
+entry = msgspec.structs.replace(backbone("test_resnet"), revision="{}")
+hub.require_pretrained("test_resnet", entry, "export")
+net = model.build(entry, classes=0, size=160, pretrained=True)
+print(json.dumps(published.described(net.backbone)))
+"""
+
+
+def test_the_commit_that_an_entry_names_is_the_one_that_is_fetched(
+    site: Site, space: Workspace, weights: bytes
+) -> None:
+    """Whatever the branch has become since: it is not asked for."""
+    site.files = {path: content for path, content in site.files.items() if "/main/" not in path}
+    env = environment({"HF_ENDPOINT": site.address, "HF_HOME": str(space.cache.parent / "home")})
+    code = [sys.executable, "-c", PINNED.format(COMMIT)]
+    done = subprocess.run(code, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["repo"], found["revision"]) == (REPO, COMMIT)
+    assert found["sha256"] == hashlib.sha256(weights).hexdigest()
+    assert all("/main/" not in heard.path for heard in site.heard)
 
 
 def test_published_weights_that_do_not_fit_are_named(space: Workspace, weights: bytes) -> None:
