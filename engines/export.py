@@ -28,7 +28,7 @@ from bobrt.system import cores
 from bobrt.tasks import cards
 from engines import macs, onnx_file, parity, rewrites
 from engines.ort_cpu import OrtCpuRunner
-from engines.runner import IMAGES, answers
+from engines.runner import IMAGES, answers, one_line
 from train import model
 
 if TYPE_CHECKING:
@@ -82,28 +82,47 @@ def make(job: Job) -> Produced:
 
 
 def export(net: model.Model, card: FileCard, path: Path) -> None:
-    """Write `net` as an ONNX file with the input `images` and the outputs it names."""
+    """Write `net` as an ONNX file with the input `images` and the outputs it names.
+
+    Raises:
+        BobrtError: PyTorch cannot export the network.
+
+    """
+    graph = _program(net, card).model_proto
+    rewrites.keep_pads_apart(graph)
+    rewrites.fold_constants(graph)
+    name_by_module(graph)
+    onnx_file.save(graph, card, path)
+
+
+def _program(net: model.Model, card: FileCard) -> Any:  # noqa: ANN401 - torch's `ONNXProgram`
     size = card.transform.size
     fixed = None if card.batch == "dynamic" else card.batch
     example = torch.zeros(fixed or 2, size, size, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), rewrites.fold_by_convolution():
         # torch's exporter warns about its own internals; what is wrong with the file, the proof finds.
         warnings.simplefilter("ignore")
-        program: Any = torch.onnx.export(
-            net,
-            (example,),
-            input_names=[IMAGES],
-            output_names=net.outputs,
-            dynamic_shapes=None if fixed else ({0: "batch"},),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    graph = program.model_proto
-    rewrites.keep_pads_apart(graph)
-    rewrites.fold_constants(graph)
-    name_by_module(graph)
-    onnx_file.save(graph, card, path)
+        try:
+            return torch.onnx.export(
+                net,
+                (example,),
+                input_names=[IMAGES],
+                output_names=net.outputs,
+                dynamic_shapes=None if fixed else ({0: "batch"},),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            cause = error.__cause__ or error
+            alone = (
+                f"import timm, torch; torch.export.export(timm.create_model('{card.backbone.timm}').eval(), "
+                f"(torch.zeros(1, 3, {size}, {size}),))"
+            )
+            raise BobrtError(
+                f"PyTorch cannot export {card.backbone.name}: {type(cause).__name__}: {one_line(cause)}",
+                f'python -c "{alone}"',
+            ) from error
 
 
 def name_by_module(model_proto: onnx.ModelProto) -> None:

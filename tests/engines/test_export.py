@@ -177,6 +177,26 @@ def test_a_network_that_answers_a_constant_proves_nothing(
         export.prove(net, tmp_path / "zero.onnx", photos)
 
 
+class Branches(torch.nn.Module):  # type: ignore[misc]  # torch is too heavy to check ours against
+    """Goes one way or the other by its values, which no graph can hold."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_a_network_that_pytorch_cannot_export_is_one_line(
+    made: Find, card: Callable[..., FileCard], tmp_path: Path
+) -> None:
+    """The cause, without the exporter's steps and colours; the hint shows it in full."""
+    net, _ = model.load(made("checkpoint").path)
+    net.backbone.layer1 = Branches()
+    with pytest.raises(BobrtError, match=r"^PyTorch cannot export test_resnet: [A-Za-z]+: ") as caught:
+        export.export(net, card(), tmp_path / "it.onnx")
+    assert "\x1b" not in caught.value.message
+    assert len(caught.value.message) < 400
+    assert "torch.export.export(timm.create_model('test_resnet.r160_in1k')" in caught.value.hint
+
+
 def test_a_network_that_answers_nan_is_refused(
     made: Find, photos: np.ndarray, card: Callable[..., FileCard], tmp_path: Path
 ) -> None:
@@ -307,6 +327,39 @@ def test_a_backbone_is_exported_as_published_with_no_hub(tmp_path: Path) -> None
         "features": ["batch", 384],
         "logits": ["batch", 1000],
     }
+
+
+MYLAB = """
+from timm.models import build_model_with_cfg, register_model
+from timm.models.resnet import BasicBlock, ResNet
+from bobrt.spec import Backbone, Input
+
+@register_model
+def mylab_net(pretrained=False, **options):
+    small = {"block": BasicBlock, "layers": (1, 1, 1, 1), "channels": (16, 16, 32, 32)}
+    return build_model_with_cfg(ResNet, "mylab_net", pretrained, **small, **options)
+
+THREE = (0.5, 0.5, 0.5)
+OWN = Backbone(
+    name="mylab/own", timm="mylab_net", family="mylab",
+    input=Input(size=32, crop_pct=1.0, interpolation="bicubic", mean=THREE, std=THREE),
+)
+"""
+
+
+def test_an_architecture_of_another_package_is_exported(bobrt: Callable[..., Ran], tmp_path: Path) -> None:
+    """The package registers it with timm when it is imported: in the process that builds the network too."""
+    info = tmp_path / "site" / "mylab-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info.parent / "mylab.py").write_text(MYLAB)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mylab\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[bobrt.backbones]\nmylab/own = mylab:OWN\n")
+
+    done = bobrt("export", "mylab/own", "--weights", "random", env={"PYTHONPATH": str(info.parent)})
+
+    assert done.code == 0, done.err
+    graph = onnx.load(done.out.removesuffix("\n")).graph
+    assert sides(graph.input[0]) == ["batch", 32, 32, 3]
 
 
 def test_a_state_dict_of_timm_s_is_trained_and_exported_by_its_path(
