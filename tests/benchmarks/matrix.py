@@ -88,7 +88,8 @@ def _architecture(name: str, entry: Backbone) -> None:
             while missing := [step for step in steps if step not in record["steps"]]:
                 ended, peak_gb = _run(name, phase, Path(folder), record)
                 left = [step for step in missing if step not in record["steps"]]
-                if left:  # the process died in it
+                # The process died in it; where others came before, what they left in memory may be why.
+                if left[:1] == missing[:1]:
                     died = {"ok": False, "why": ended, "seconds": None, "peak_gb": peak_gb}
                     record["steps"][left[0]] = died
                 _write(path, record)
