@@ -10,12 +10,16 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
+from bobrt import data
 from bobrt.errors import BobrtError
-from bobrt.tasks import neighbours
+from bobrt.spec import Protocol
+from bobrt.tasks import cards, neighbours, scores
 from bobrt.tasks.neighbours import KS, TEMPERATURES, Nearest, knn, nearest, unit, vote
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from bobrt.data import Split
 
 
 def digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -183,3 +187,23 @@ def test_an_empty_bank_is_an_error() -> None:
     """Nothing is near."""
     with pytest.raises(BobrtError, match="no training features"):
         knn(signs(0), np.zeros(0, np.int64), signs(3), np.zeros(3, np.int64), signs(3))
+
+
+def test_a_large_bank_is_thinned_out_evenly_where_it_is_asked_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which is while a precision is set; the targets are those of the images that are left."""
+    monkeypatch.setattr(scores, "BANK", 100)
+    asked: dict[str, list[str]] = {}
+
+    def ask(name: str, split: Split) -> dict[str, NDArray[np.float32]]:
+        asked[name] = split.ids
+        return {"features": np.array([image.reshape(-1) for image in split.images], np.float32)}
+
+    card = cards.named("digits")
+    assert card.transform
+    value = scores.on_validation(card, Protocol.KNN, card.transform, ask)
+    whole = data.load(card, "train").ids
+    assert (len(asked["train"]), asked["train"][0], asked["train"][-1]) == (100, whole[0], whole[-1])
+    assert asked["validation"] == data.load(card, "validation").ids
+    assert value > 0.6

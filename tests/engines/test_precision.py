@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 from support import TINY
 
 from bobrt import data
@@ -17,8 +17,9 @@ from bobrt.artifacts import Artifact, Job, read_artifact
 from bobrt.catalogue import TASKS
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError, UsageError
-from bobrt.spec import FileCard, Placement, Precision, Protocol
+from bobrt.spec import FileCard, Placement, Precision, Protocol, TaskCard
 from engines import hybrid, onnx_file, precision
+from engines.judge import Judge
 from engines.ort_cpu import OrtCpuRunner
 from engines.runner import answers
 
@@ -261,6 +262,32 @@ def test_blocks_that_cost_too_much_stay_out_of_int8(workspace: Workspace, made: 
     assert f"drop on validation: {detail['validation_drop']:+.1f} points" in done.err
 
 
+@pytest.mark.parametrize("protocol", [Protocol.FINETUNE, Protocol.KNN])
+def test_a_file_is_judged_by_what_its_protocol_makes_of_it(
+    made: Find, tuned_card: FileCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: Protocol
+) -> None:
+    """Neighbours of its features where nothing was trained on them; never on test images."""
+    asked, real = [], data.load
+
+    def load(card: TaskCard, name: str) -> data.Split:
+        asked.append(name)
+        return real(card, name)
+
+    monkeypatch.setattr(data, "load", load)
+    card, path = msgspec.structs.replace(tuned_card, protocol=protocol), made("onnx").path
+    judge = Judge(path, card, precision.calibration_images(card, 8), Precision.INT8)
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 4:
+            blind = np.zeros(tuple(tensor.dims), np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(blind, tensor.name))
+    onnx.save(model, tmp_path / "broken.onnx")
+
+    assert (judge.drop(path), judge.harm(path)) == (0, 0)
+    assert judge.drop(tmp_path / "broken.onnx") > 10
+    assert "test" not in asked
+
+
 @pytest.mark.parametrize("asked", ["int8", "fp16"])
 def test_a_backbone_as_published_has_no_images_to_calibrate_on(bobrt: Callable[..., Ran], asked: str) -> None:
     """Refused before anything is made: exit code 2, and the command that has a task."""
@@ -269,7 +296,8 @@ def test_a_backbone_as_published_has_no_images_to_calibrate_on(bobrt: Callable[.
 
     assert done.code == 2
     assert f"error: {asked} is set on a task's training images" in done.err
-    assert f"hint: bobrt build convnext_tiny.fb_in1k --task digits --precision {asked}" in done.err
+    typed = f"--weights random --task digits --precision {asked} --runtime tensorrt-rtx"
+    assert f"hint: bobrt build convnext_tiny.fb_in1k {typed}\n" in done.err
     assert done.out == ""
 
 
