@@ -60,7 +60,8 @@ class Judge:
         def ask(name: str, split: Split) -> dict[str, NDArray[np.float32]]:
             if name not in self._resized:
                 self._resized[name] = resize(split.images, self._card.transform)
-            return self._answers(file, self._resized[name], precision)
+            outputs = self._answers(file, self._resized[name], precision)
+            return {key: np.nan_to_num(value) for key, value in outputs.items()}  # no number is no class
 
         return scores.on_validation(self._task, self._card.protocol, self._card.transform, ask)
 
