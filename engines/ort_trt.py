@@ -55,7 +55,11 @@ class OrtTrtRunner(OrtCudaRunner):
         if reason := runtimes.no_tensorrt_provider():  # ONNX Runtime would say so in a paragraph
             raise BobrtError(reason)
         super().__enter__()
-        _seal(self._kept())
+        try:
+            _seal(self._kept())
+        except BaseException:
+            self._stack.close()
+            raise
         return self
 
     def largest_batch(self) -> int:
@@ -64,7 +68,7 @@ class OrtTrtRunner(OrtCudaRunner):
 
     def notes(self) -> list[str]:
         """Return what is not as a reader would expect."""
-        why = ": the one that was kept had been edited" if self._edited else ""
+        why = ": what was kept was not what had been written" if self._edited else ""
         built = [f"the engine was built while the file was opened{why}"] if self._new else []
         return [*super().notes(), *built]
 
