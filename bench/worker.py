@@ -24,12 +24,9 @@ from bench import cell
 from bench.nvml import device_lock_name
 from bench.orders import EVENTS_FD, Event, Order
 from bobrt.errors import BobrtError, ExitCode, MachineError
-from bobrt.paths import full_disk, lock
+from bobrt.paths import ROOM, full_disk, lock
 from engines.runner import out_of_memory
 from engines.stages import workshop
-
-ROOM = "free some space, or set TMPDIR to a folder of another disk"
-"""What helps where a library finds no room for a file of its own: those lie with the temporary ones."""
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ user can do wrong ends in one line, a hint and an exit code.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tempfile
 import traceback
@@ -475,7 +476,7 @@ def main() -> NoReturn:
     """Run the command line and end with a documented exit code."""
     as_json = _wants_json(sys.argv)
     try:
-        require_utf8([*sys.argv[1:], str(Path.cwd())])
+        require_utf8([*sys.argv[1:], os.environ.get("PWD", "")])
         code = app(standalone_mode=False, prog_name="bobrt")
     except BobrtError as error:
         _fail(error.kind, error.message, error.hint, error.exit_code, as_json=as_json)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 CANNOT_WRITE = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
+ROOM = "free some space, or set TMPDIR to a folder of another disk"
+"""What helps where there is no room for a temporary file: libraries' own lie there too."""
+
 CPU = "cpu"
 """The lock every heavy stage of every run on this machine takes in turn."""
 
@@ -127,7 +130,4 @@ def _temporary() -> Path:
     try:
         return Path(tempfile.gettempdir())
     except FileNotFoundError as error:  # it tries to write into each that it knows
-        raise MachineError(
-            "no folder for temporary files can be written",
-            "free some space, or set TMPDIR to a folder of another disk",
-        ) from error
+        raise MachineError("no folder for temporary files can be written", ROOM) from error

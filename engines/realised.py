@@ -18,6 +18,7 @@ import numpy as np
 import onnxruntime as ort
 
 from bobrt.errors import MachineError
+from bobrt.paths import ROOM
 from bobrt.spec import Precision
 
 if TYPE_CHECKING:
@@ -71,10 +72,7 @@ def shares(
         try:
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         except ValueError:  # ONNX Runtime does not look whether what it writes is written
-            raise MachineError(
-                f"ONNX Runtime's profile of a run was cut short in {folder}",
-                "free some space there, or set TMPDIR to a folder of another disk",
-            ) from None
+            raise MachineError(f"ONNX Runtime's profile of a run was cut short in {folder}", ROOM) from None
     return of_events(events) or None
 
 

@@ -10,7 +10,7 @@ from bobrt.data.feed import at_a_time
 from bobrt.data.resize import resize
 from bobrt.errors import BobrtError
 from bobrt.system import cores
-from bobrt.tasks import cards, scores, task_of
+from bobrt.tasks import cards, scores
 from engines.runner import answers
 from engines.torch_eager import TorchRunner
 from train import model
@@ -37,6 +37,7 @@ def make(job: Job) -> Produced:
     np.savez(file, **kept)  # type: ignore[arg-type]
     told = {"test": scores.score(task, card.protocol, card.transform, outputs.__getitem__).value}
     if scores.by_logits(task, card.protocol):
-        kind, split = task_of(task, card.transform), data.load(task, "validation")
-        told["validation"] = kind.score(kind.decode(outputs["validation"]), split).value
+        told["validation"] = scores.on_validation(
+            task, card.protocol, card.transform, lambda name, _: outputs[name]
+        )
     return Produced(file.name, {"metric": task.metric, **told})

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     """From the name of a split to the outputs for its images, in order."""
 
 BANK = 5_000
+"""Training images at most among which validation images look for neighbours, while a precision is set."""
 
 
 def by_logits(card: TaskCard, protocol: Protocol) -> bool:
@@ -76,7 +77,7 @@ def on_validation(
 ) -> float:
     """Return a task's metric on its validation images; the test split is not looked at.
 
-    Neighbours are looked for among `BANK` training images at most, evenly spread: it is asked many times.
+    Neighbours are looked for among `BANK` training images, evenly spread: it is asked many times.
 
     Args:
         card: The task, resolved; no retrieval, which has no such images.

@@ -129,7 +129,7 @@ def _child(name: str, phase: str, folder: Path) -> None:
         try:
             found = {"ok": True, **_step(architectures()[name], step, folder, record)}
         except Exception as error:  # noqa: BLE001 - whatever a model or a library raises is this step's record
-            found = {"ok": False, "why": " ".join(str(error).split())[:300] or type(error).__name__}
+            found = {"ok": False, "why": _told(error, folder)[:300] or type(error).__name__}
         found["seconds"] = round(time.monotonic() - started, 1)
         found["peak_gb"] = _gb(resource.getrusage(resource.RUSAGE_SELF))
         record["steps"][step] = found
@@ -161,8 +161,13 @@ def _step(entry: Backbone, step: str, folder: Path, record: dict[str, Any]) -> d
     except Exception as error:
         if precision is not Precision.BF16:  # what ONNX Runtime cannot open, nobody can judge or run in it
             raise
-        found["not_run"] = " ".join(str(error).split())[:200]
+        found["not_run"] = _told(error, folder)[:200]
     return found
+
+
+def _told(error: Exception, folder: Path) -> str:
+    """Return what an error says, in one line and without the folder it happened in."""
+    return " ".join(str(error).split()).replace(f"{folder}/", "")
 
 
 def table(records: list[dict[str, Any]]) -> str:

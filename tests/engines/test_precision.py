@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -184,26 +184,30 @@ def tuned_card(made: Find) -> FileCard:
     return msgspec.convert(made("onnx").manifest.detail["card"], type=FileCard)
 
 
-def test_calibration_sees_training_images_alone(
-    tuned_card: FileCard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It asks for `train` and nothing else, and what it gets back are 256 different images of it."""
-    asked, real = [], data.load
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the splits that are loaded from now on."""
+    names, real = [], data.load
 
-    def load(card: Any, name: str) -> data.Split:
-        asked.append(name)
+    def load(card: TaskCard, name: str) -> data.Split:
+        names.append(name)
         return real(card, name)
 
     monkeypatch.setattr(data, "load", load)
+    return names
+
+
+def test_calibration_sees_training_images_alone(tuned_card: FileCard, asked: list[str]) -> None:
+    """It asks for `train` and nothing else, and what it gets back are 256 different images of it."""
     images = precision.calibration_images(tuned_card)
-    train = real(TASKS.get("digits"), "train")
+    assert asked == ["train"]
+    train = data.load(TASKS.get("digits"), "train")
     known = {image.tobytes() for image in resize(train.images, tuned_card.transform)}
 
-    assert asked == ["train"]
     assert images.shape == (256, 32, 32, 3)
     assert {image.tobytes() for image in images} <= known
     assert len({image.tobytes() for image in images}) == 256
-    others = [real(TASKS.get("digits"), name) for name in ("validation", "test")]
+    others = [data.load(TASKS.get("digits"), name) for name in ("validation", "test")]
     assert not set(train.ids) & {one for split in others for one in split.ids}
 
 
@@ -264,16 +268,9 @@ def test_blocks_that_cost_too_much_stay_out_of_int8(workspace: Workspace, made: 
 
 @pytest.mark.parametrize("protocol", [Protocol.FINETUNE, Protocol.KNN])
 def test_a_file_is_judged_by_what_its_protocol_makes_of_it(
-    made: Find, tuned_card: FileCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: Protocol
+    made: Find, tuned_card: FileCard, tmp_path: Path, asked: list[str], protocol: Protocol
 ) -> None:
     """Neighbours of its features where nothing was trained on them; never on test images."""
-    asked, real = [], data.load
-
-    def load(card: TaskCard, name: str) -> data.Split:
-        asked.append(name)
-        return real(card, name)
-
-    monkeypatch.setattr(data, "load", load)
     card, path = msgspec.structs.replace(tuned_card, protocol=protocol), made("onnx").path
     judge = Judge(path, card, precision.calibration_images(card, 8), Precision.INT8)
     model = onnx.load(path)
