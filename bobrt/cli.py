@@ -12,9 +12,8 @@ import sys
 import tempfile
 import traceback
 from difflib import get_close_matches
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import msgspec
 import typer
@@ -29,13 +28,29 @@ from bobrt.errors import (
     NothingMatchedError,
     UsageError,
 )
+from bobrt.options import (
+    DRAWN,
+    AsJson,
+    BackboneName,
+    BatchAxis,
+    DataFolder,
+    Format,
+    Listable,
+    Many,
+    MaxDrop,
+    Output,
+    PlanName,
+    ProtocolName,
+    ReportFormat,
+    ResultsFolder,
+    Seed,
+    TaskName,
+    Weights,
+)
 from bobrt.strict import require_utf8
 
 if TYPE_CHECKING:
-    from bench.decide import Decision
-    from bench.plan import Plan, Question
     from bench.store import Loaded
-    from bobrt.artifacts import Artifact
     from bobrt.result import Result
 
 app = typer.Typer(
@@ -46,69 +61,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-
-
-class Format(StrEnum):
-    """How results are shown."""
-
-    TABLE = "table"
-    MARKDOWN = "markdown"
-    JSON = "json"
-
-
-class ReportFormat(StrEnum):
-    """How a report is shown."""
-
-    TABLE = "table"
-    MARKDOWN = "markdown"
-    JSON = "json"
-    CSV = "csv"
-    HTML = "html"
-    SVG = "svg"
-    PNG = "png"
-    CARD = "card"
-
-
-DRAWN = (ReportFormat.HTML, ReportFormat.SVG, ReportFormat.PNG)
-"""Formats that are files."""
-
-
-class Listable(StrEnum):
-    """What `bobrt list` can list."""
-
-    BACKBONES = "backbones"
-    TASKS = "tasks"
-    QUESTIONS = "questions"
-    RUNTIMES = "runtimes"
-    PRECISIONS = "precisions"
-    PROTOCOLS = "protocols"
-    PLANS = "plans"
-    CACHE = "cache"
-
-
-BackboneName = Annotated[str, typer.Argument(help="A name of `bobrt list backbones`, or any timm id.")]
-PlanName = Annotated[str, typer.Option("--plan", help="A bundled plan, or the path of a TOML file.")]
-TaskName = Annotated[str | None, typer.Option("--task", help="A name of `bobrt list tasks`.")]
-DataFolder = Annotated[
-    str | None,
-    typer.Option(
-        "--data", help="Folder of the task's images, of your own, or hf://datasets/ORG/NAME; remembered."
-    ),
-]
-ProtocolName = Annotated[str | None, typer.Option("--protocol", help="A name of `bobrt list protocols`.")]
-Weights = Annotated[str, typer.Option("--weights", help="pretrained, random, or the path of a checkpoint.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seeds the weights and every epoch.")]
-BatchAxis = Annotated[str, typer.Option("--batch", help="The engine's batch axis: dynamic, or a number.")]
-MaxDrop = Annotated[
-    float | None,
-    typer.Option(
-        "--max-drop", min=0, max=100, help="Points int8 and fp8 may lose on validation, else blocks stay out."
-    ),
-]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Also copy the file to this path.")]
-ResultsFolder = Annotated[Path | None, typer.Option("--results", help="Folder of the results.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One strict JSON document on stdout.")]
-Many = Annotated[list[str] | None, typer.Option(help="One or several, separated by commas.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -137,12 +89,12 @@ def train(
 ) -> None:
     """Adapt a backbone to a task by the plan's recipe: a checkpoint."""
     from bench import plan as plans
-    from bobrt import flags
+    from bobrt import flags, making
 
     chosen = plans.load(plan)
     task = flags.placed(data, task) or chosen.tasks[0]
     question = flags.question(backbone, task, protocol, "ort-cpu", "fp32", "dynamic", weights, seed)
-    _made(backbone, chosen, question, "train", output, json=json)
+    making.make(backbone, chosen, question, "train", output, json)
 
 
 @app.command()
@@ -166,7 +118,7 @@ def export(
 ) -> None:
     """Export a backbone to ONNX: fine-tuned on --task, or as it is published."""
     from bench import plan as plans
-    from bobrt import flags
+    from bobrt import flags, making
 
     task = flags.placed(data, task)
     if bundle and not task:
@@ -176,9 +128,9 @@ def export(
         )
     question = flags.question(backbone, task, protocol, "ort-cpu", "fp32", batch, weights, seed)
     if bundle:
-        _bundled(backbone, plans.load(plan), question, output, json=json)
+        making.bundle(backbone, plans.load(plan), question, output, json)
     else:
-        _made(backbone, plans.load(plan), question, "export", output, json=json)
+        making.make(backbone, plans.load(plan), question, "export", output, json)
 
 
 @app.command()
@@ -199,11 +151,11 @@ def build(
 ) -> None:
     """Build the file a runtime runs at a precision: an ONNX file or a TensorRT engine."""
     from bench import plan as plans
-    from bobrt import flags
+    from bobrt import flags, making
 
     task = flags.placed(data, task)
     question = flags.question(backbone, task, protocol, runtime, precision, batch, weights, seed)
-    _made(backbone, plans.load(plan, max_drop=max_drop), question, "build", output, json=json)
+    making.make(backbone, plans.load(plan, max_drop=max_drop), question, "build", output, json)
 
 
 @app.command()
@@ -247,7 +199,7 @@ def bench(
     """Measure accuracy and speed of the same files, and rank them. Without a name: the default plan."""
     from bench import campaign, decide, store
     from bench import plan as plans
-    from bench.show import report
+    from bench.show import plan_report, report
     from bobrt import flags
     from bobrt.paths import check_writable
 
@@ -276,7 +228,7 @@ def bench(
     desk = decide.Desk(chosen, settings.cache.path, settings.results.path, limit=limit, rerun=rerun)
     if dry_run:
         decisions = [desk.decide(question) for question in questions]
-        _show_plan(decisions, desk.missing(decisions), json=json or format is Format.JSON)
+        plan_report.show(decisions, desk.missing(decisions), as_json=json or format is Format.JSON)
         return
     check_writable(settings.results.path)
     with console.Progress() as progress:
@@ -420,7 +372,7 @@ def pick(
         raise NothingMatchedError(f"no results in {folder}", "bobrt bench")
     picked = picks.pick(found, {key: word for key, word in words.items() if word is not None}, bounds)
     if json:
-        _print_json({"pick": pick_report.as_dict(picked, bounds, folder, cache)})
+        console.document({"pick": pick_report.as_dict(picked, bounds, folder, cache)})
     for line in [] if json else pick_report.lines(picked, folder, cache):
         console.data(line)
     if picked.winner is None:
@@ -439,7 +391,7 @@ def list_(
 
     entries = listing.ENTRIES[what]()
     if json:
-        _print_json({what.value: entries})
+        console.document({what.value: entries})
         return
     if not entries:
         console.note(f"no {what.value} yet")
@@ -497,115 +449,6 @@ def main() -> NoReturn:
     sys.exit(code if isinstance(code, int) else ExitCode.OK)
 
 
-def _made(name: str, plan: Plan, question: Question, verb: str, output: Path | None, *, json: bool) -> None:
-    """Make a verb's file, unless it is there, and print where it is."""
-    from bobrt.paths import write_atomic
-
-    made = _file(name, plan, question, verb)
-    path = made.path
-    if output is not None:
-        write_atomic(output, made.path.read_bytes())
-        path = output
-    if json:
-        manifest = msgspec.to_builtins(made.manifest)
-        _print_json({"artifact": {"path": str(path), **manifest}})
-    else:
-        console.data(str(path))
-
-
-def _bundled(name: str, plan: Plan, question: Question, output: Path | None, *, json: bool) -> None:
-    """Make a bundle of a cell's fp32 file, and print where it is."""
-    from bobrt.data import bundle as bundles
-    from bobrt.tasks import cards, scores
-
-    cell = question.cell
-    if not scores.by_logits(cards.named(cell.task), cell.protocol):
-        raise UsageError(
-            f"a bundle carries what answers alone: {cell.task} by {cell.protocol} needs other images as well",
-            f"bobrt export {name} --task {cell.task} --protocol {cell.protocol}",
-        )
-    folder = output or Path(f"{cell.backbone.replace('/', '-')}-{cell.task}-bundle")
-    bundles.require_room(folder)  # before anything is trained for it
-    model = _file(name, plan, question, "export")
-    reference = _file(name, plan, question, "reference")
-    made = bundles.write(folder, cards.resolved(cell.task), model, reference)
-    told = made.reference
-    console.note(f"reference: {100 * told.value:.1f} % {told.metric} of {told.n} images, in fp32 PyTorch")
-    if json:
-        _print_json({"bundle": {"path": str(folder), **msgspec.to_builtins(made)}})
-    else:
-        console.data(str(folder))
-
-
-def _file(name: str, plan: Plan, question: Question, verb: str) -> Artifact:
-    """Return a verb's file, or the reference's answers, made unless it is there; say what it is."""
-    from bench import files
-    from bobrt.artifacts import version
-    from bobrt.catalogue import backbone as backbone_named
-    from bobrt.spec import FileCard
-    from engines import stages
-    from train.hub import require_pretrained
-
-    cell, shop = question.cell, stages.workshop(config.load().cache.path)
-    checkpoint = stages.checkpoint_target(
-        cell, plan.recipe(cell.protocol, cell.backbone), question.weights_path, plan.search
-    )
-    if verb == "train":
-        target = checkpoint
-    elif verb == "export":
-        target = stages.onnx_target(cell, checkpoint)
-    elif verb == "reference":
-        target = stages.reference_target(checkpoint)
-    else:
-        target = stages.artifact_target(cell, checkpoint, plan.max_drop)
-        stages.require_calibration(cell)
-    if cell.weights == "pretrained" and shop.find(checkpoint) is None and version("timm"):
-        require_pretrained(name, backbone_named(cell.backbone), verb, shop.cache)
-    with console.Progress() as progress:
-        made = files.make(shop, target, plan.limits, progress)
-    for line in stages.summary(made):
-        console.note(line)
-    if verb == "build":
-        card = msgspec.convert(made.manifest.detail.get("card"), type=FileCard | None)
-        stages.require_share(stages.share_of(made, cell.precision), cell.precision, card.kept if card else [])
-    return made
-
-
-def _show_plan(decisions: list[Decision], missing: dict[str, str], *, json: bool) -> None:
-    """Print what would become of each cell, and why; and what is missing, with the line that brings it."""
-    if json:
-        plan = [
-            {
-                "cell": {**msgspec.to_builtins(d.question.cell), "key": d.question.cell.key},
-                "action": d.action,
-                "reason": d.reason,
-                "hint": d.hint,
-                "again": d.again,
-                "make": [target.stage for target in d.make],
-            }
-            for d in decisions
-        ]
-        _print_json({"plan": plan, "missing": missing})
-        return
-    rows = [
-        [
-            str(d.question.cell),
-            d.action,
-            ", ".join(target.stage for target in d.make),
-            "; ".join(dict.fromkeys(why for why in (d.reason, d.again) if why)),
-        ]
-        for d in decisions
-    ]
-    console.table(console.Table(["cell", "action", "makes", "why"], rows, spare=(2,)))
-    counts = {
-        action: sum(d.action == action for d in decisions)
-        for action in dict.fromkeys(d.action for d in decisions)
-    }
-    for what, line in missing.items():
-        console.data(f"missing: {what}\n    {line}")
-    console.data(" · ".join(f"{count} {action}" for action, count in counts.items()))
-
-
 def _read_results(loaded: Loaded) -> list[Result]:
     """Return the results that can be used, naming those that cannot."""
     for problem in loaded.problems:
@@ -625,13 +468,9 @@ def _wants_json(arguments: list[str]) -> bool:
     return "--json" in arguments or "--format=json" in arguments or "--format json" in " ".join(arguments)
 
 
-def _print_json(content: dict[str, Any]) -> None:
-    console.data(msgspec.json.encode({"schema": 1, **content}).decode())
-
-
 def _fail(kind: ErrorKind, message: str, hint: str, code: ExitCode, *, as_json: bool) -> NoReturn:
     if as_json:
         with contextlib.suppress(MachineError):  # stdout is full; stderr says what went wrong before
-            _print_json({"error": {"kind": kind, "message": message, "hint": hint}})
+            console.document({"error": {"kind": kind, "message": message, "hint": hint}})
     console.error(message, hint)
     sys.exit(code)

@@ -11,18 +11,27 @@ import sys
 import time
 from typing import IO, TYPE_CHECKING, Literal, NamedTuple, Self
 
+import msgspec
+
 from bobrt.errors import MachineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rich.console import Console
     from rich.status import Status
+
+    from bobrt.spec import Json
 
 
 def data(text: str) -> None:
     """Write what was asked for, unchanged, to stdout."""
     _write(sys.stdout, text)
+
+
+def document(content: Mapping[str, Json]) -> None:
+    """Write one strict JSON document to stdout."""
+    data(msgspec.json.encode({"schema": 1, **content}).decode())
 
 
 def note(text: str) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from bobrt import listing
 from bobrt.catalogue import ALIASES
-from bobrt.cli import Listable
 from bobrt.errors import ExitCode
+from bobrt.options import Listable
 from bobrt.spec import Precision, Protocol
 
 if TYPE_CHECKING:
