@@ -58,6 +58,17 @@ class Workspace(NamedTuple):
         return run_here(*args, cwd=cwd, env=self.env(**(env or {})))
 
 
+def install_package(folder: Path, name: str, entry_points: str, code: str = "", version: str = "1.0") -> Path:
+    """Lay out a package of one module as an installer does; return the folder to put on the path."""
+    module = name.replace("-", "_")
+    info = folder / f"{module}-{version}.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(entry_points)
+    (folder / f"{module}.py").write_text(code)
+    return folder
+
+
 def write_plan(path: Path, **changes: object) -> Path:
     """Write the tiny plan with some of its keys changed; None takes a key away."""
     content = {k: v for k, v in (tomllib.loads(TINY.read_text()) | changes).items() if v is not None}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from support import BOBRT, BUNDLE, environment, write_plan
+from support import BOBRT, BUNDLE, environment, install_package, write_plan
 
 from bobrt.result import Accuracy, Artifact, CellRecord, Result
 from bobrt.spec import Cell, Precision, Protocol, State
@@ -132,16 +132,11 @@ class Fills(Sound):
 def plugin(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment in which a third party's package of odd runtimes and backbones is installed."""
     folder = tmp_path_factory.mktemp("plugin")
-    (folder / "mylab.py").write_text(_PLUGIN)
     (folder / "mylab_runners.py").write_text(_RUNNERS)
-    info = folder / "mylab-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mylab\nVersion: 1.0\n")
     names = ["aborts", "hangs", "grows", "raises", "nans", "leaves", "fills", "sound"]
     points = ["[bobrt.runtimes]", *(f"mylab/{name} = mylab:{name}" for name in names)]
     points += ["[bobrt.backbones]", "mylab/refused = mylab:refused"]
-    (info / "entry_points.txt").write_text("\n".join(points) + "\n")
-    return {"PYTHONPATH": str(folder)}
+    return {"PYTHONPATH": str(install_package(folder, "mylab", "\n".join(points) + "\n", _PLUGIN))}
 
 
 class Running:

@@ -6,6 +6,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
+from support import install_package
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,12 +18,7 @@ def plugin(tmp_path: Path) -> Callable[[str, str], Path]:
     """Install a distribution, as an installer would leave it; return the folder to put on the path."""
 
     def install(code: str, entry_points: str) -> Path:
-        info = tmp_path / "site" / "acme-1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n", encoding="utf-8")
-        (info / "entry_points.txt").write_text(entry_points, encoding="utf-8")
-        (info.parent / "acme.py").write_text(code, encoding="utf-8")
-        return info.parent
+        return install_package(tmp_path / "site", "acme", entry_points, code)
 
     return install
 

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 import msgspec
 import pytest
+from support import install_package
 
 from bobrt import artifacts
 from bobrt.artifacts import MANIFEST, Target, Workshop
@@ -121,12 +122,7 @@ def test_another_version_of_a_tool_makes_another_file(
     target = Target(stage="versioned", options={"text": "x"})
     folders = []
     for number in ("1.0", "2.0", "1.0"):
-        site = tmp_path / number
-        info = site / f"faketool-{number}.dist-info"
-        info.mkdir(parents=True, exist_ok=True)
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: faketool\nVersion: {number}\n", encoding="utf-8"
-        )
+        site = install_package(tmp_path / number, "faketool", "", version=number)
         with monkeypatch.context() as path:
             path.syspath_prepend(site)
             made = shop.make(target)

@@ -13,7 +13,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
-from support import TINY, Workspace
+from support import TINY, Workspace, install_package
 
 from bobrt.artifacts import Artifact, Job
 from bobrt.catalogue import backbone
@@ -349,13 +349,9 @@ OWN = Backbone(
 
 def test_an_architecture_of_another_package_is_exported(bobrt: Callable[..., Ran], tmp_path: Path) -> None:
     """The package registers it with timm when it is imported: in the process that builds the network too."""
-    info = tmp_path / "site" / "mylab-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info.parent / "mylab.py").write_text(MYLAB)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mylab\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[bobrt.backbones]\nmylab/own = mylab:OWN\n")
+    site = install_package(tmp_path / "site", "mylab", "[bobrt.backbones]\nmylab/own = mylab:OWN\n", MYLAB)
 
-    done = bobrt("export", "mylab/own", "--weights", "random", env={"PYTHONPATH": str(info.parent)})
+    done = bobrt("export", "mylab/own", "--weights", "random", env={"PYTHONPATH": str(site)})
 
     assert done.code == 0, done.err
     graph = onnx.load(done.out.removesuffix("\n")).graph

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from support import TINY
+from support import TINY, install_package
 
 from bobrt.spec import Placement, Precision
 from engines import libraries, runtimes
@@ -244,12 +244,8 @@ class FastRunner(OrtCpuRunner):
 @pytest.fixture
 def plugin(tmp_path: Path) -> dict[str, str]:
     """Install a package with a runtime, as an installer would leave it; return the environment it is in."""
-    info = tmp_path / "site" / "mylab_fast-2.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mylab-fast\nVersion: 2.0\n")
-    (info / "entry_points.txt").write_text("[bobrt.runtimes]\nmylab/fast = mylab_fast:MINE\n")
-    (info.parent / "mylab_fast.py").write_text(PLUGIN)
-    return {"PYTHONPATH": str(info.parent)}
+    points = "[bobrt.runtimes]\nmylab/fast = mylab_fast:MINE\n"
+    return {"PYTHONPATH": str(install_package(tmp_path / "site", "mylab-fast", points, PLUGIN, "2.0"))}
 
 
 def test_a_runtime_of_someone_else_is_listed(bobrt: Callable[..., Ran], plugin: dict[str, str]) -> None:

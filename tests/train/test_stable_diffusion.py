@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support import Workspace, install_package
+from website import COMMIT, hub_files, serve
 
 from bobrt.catalogue import backbone
 from bobrt.errors import MachineError, UsageError
 from bobrt.spec import Backbone, Input, WeightsFile
+from engines.ort_cpu import OrtCpuRunner
 from train import architectures, layouts, model
 from train.seeding import seed_everything
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
 
+UNET = "unet/diffusion_pytorch_model.safetensors"
 SMALL = {"width": 32, "vae_width": 32, "layers": 1, "context_width": 24}
 ENTRY = Backbone(
     name="net",
@@ -30,9 +34,8 @@ ENTRY = Backbone(
     family="diffusion",
     args=SMALL,
     input=Input(size=64, crop_pct=1.0, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3),
-    weights=WeightsFile(layout="stable-diffusion-v1", repo="someone/net", file="unet/x.safetensors"),
+    weights=WeightsFile(layout="stable-diffusion-v1", repo="someone/net", file=UNET),
 )
-UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"
 DEPRECATED = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
@@ -159,6 +162,36 @@ def test_the_feature_is_what_diffusers_has_after_the_middle_block(published: Rep
     assert want.std(dim=0).max() > 1e-3
     torch.testing.assert_close(features, want, rtol=1e-3, atol=1e-4)
     assert net.outputs == ["features"]
+
+
+MYLAB = f"""
+import msgspec
+from bobrt.spec import Backbone
+
+NET = msgspec.convert({msgspec.to_builtins(ENTRY)!r}, Backbone)
+"""
+
+
+def test_it_is_exported_from_the_hub_by_its_name(published: Repository, tmp_path: Path) -> None:
+    """The U-Net and what lies beside it, all of one commit; the ONNX file answers as diffusers does."""
+    files = [path for path in published.folder.rglob("*") if path.is_file()]
+    names = {str(path.relative_to(published.folder)): path.read_bytes() for path in files}
+    space = Workspace(tmp_path / "cache", tmp_path / "results")
+    site = install_package(tmp_path / "site", "mylab", "[bobrt.backbones]\nnet = mylab:NET\n", MYLAB)
+    with serve(hub_files("someone/net", names)) as hub:
+        env = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(site)}
+        done = space.bobrt("export", "net", "--json", env=env)
+        asked = {heard.path for heard in hub.heard if "/resolve/" in heard.path}
+
+    assert done.code == 0, done.err
+    artifact = json.loads(done.out)["artifact"]
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    with OrtCpuRunner(Path(artifact["path"]), 1) as runner:
+        features = runner.infer({"images": images.numpy()})["features"]
+    want = published.feature((images / 255 * 2 - 1).permute(0, 3, 1, 2))
+    torch.testing.assert_close(torch.from_numpy(features), want, rtol=1e-3, atol=1e-4)
+    beside = {f"/someone/net/resolve/{COMMIT}/{name}" for name in names if name != UNET}
+    assert asked == {f"/someone/net/resolve/main/{UNET}"} | beside
 
 
 def test_every_key_is_accounted_for(published: Repository) -> None:
