@@ -45,6 +45,10 @@ class Registry(Generic[T]):
         """Return the entry called `name`, or None; plugins are loaded only if it is not built in."""
         return self._entries[name] if name in self._entries else self._plugins.get(name)
 
+    def is_built_in(self, name: str) -> bool:
+        """Tell whether an entry is of our own table."""
+        return name in self._entries
+
     def names(self) -> list[str]:
         """Return every name, plugins included, in the catalogue's order."""
         return list(self.all())

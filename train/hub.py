@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from bobrt.catalogue import BACKBONES
+from bobrt.errors import UsageError
 from train import fetch
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ def require_pretrained(name: str, entry: Backbone, verb: str, cache: Path | None
     from huggingface_hub import hf_hub_url  # noqa: PLC0415 - only for pretrained
 
     hint, weights = _WITHOUT.format(verb=verb, name=name), entry.weights
+    if weights is None and not BACKBONES.is_built_in(entry.name):
+        _require_timm_s(name, entry, hint)
+        return
     if weights and weights.url:
         if cache is None or not fetch.place_of(weights.url, cache / fetch.FOLDER).is_file():
             fetch.require_served(name, weights.url, hint, urlsplit(weights.url).netloc)
@@ -47,3 +52,22 @@ def require_pretrained(name: str, entry: Backbone, verb: str, cache: Path | None
         # timm falls back from one file name to the other; either one being there is enough.
         asked = files[0] if weights else "config.json"
         fetch.require_served(name, hf_hub_url(repository, asked, revision=revision), hint)
+
+
+def _require_timm_s(name: str, entry: Backbone, hint: str) -> None:
+    """Ask where timm itself says that they are: its own repositories alone are called as its ids."""
+    import timm  # noqa: PLC0415 - seconds; who named what is not in our table has imported it
+    from huggingface_hub import hf_hub_url  # noqa: PLC0415
+
+    from train import published  # noqa: PLC0415 - imports torch
+
+    config = timm.get_pretrained_cfg(entry.timm)
+    if config is None or not config.has_weights:
+        raise UsageError(f"timm has no published weights for {name}", hint)
+    if published.cached(config) is not None:
+        return
+    repository, _ = published.repository(config)
+    if repository:
+        fetch.require_served(name, hf_hub_url(repository, "config.json", revision=entry.revision), hint)
+    else:
+        fetch.require_served(name, config.url, hint, urlsplit(config.url).netloc)

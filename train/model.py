@@ -135,13 +135,15 @@ def build(  # noqa: PLR0913 - what a model is made of
     sized = {"img_size": size} if fixed and size else {}
     # timm would give weights from elsewhere a classifier that nobody trained, and weights of its own.
     at_timm = backbone.weights is None
-    width = {} if own_head and at_timm else {"num_classes": 0}
+    fetched = pretrained and at_timm
+    # Asked for no classifier, timm lets any key of a file be missing: it is taken off afterwards.
+    width = {} if at_timm and (own_head or fetched) else {"num_classes": 0}
     pinned = {"hf_hub_id": f"{config.hf_hub_id}@{backbone.revision}"} if config and backbone.revision else {}
     try:
         with published.loading(backbone):
             trunk = timm.create_model(
                 backbone.timm,
-                pretrained=pretrained and at_timm,
+                pretrained=fetched,
                 pretrained_cfg_overlay=pinned,
                 exportable=True,
                 **backbone.args,
@@ -157,6 +159,8 @@ def build(  # noqa: PLR0913 - what a model is made of
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         told = " ".join(str(error).split())
         raise UsageError(f"timm cannot build {backbone.name} at {size or 'its own'} px: {told}") from error
+    if fetched and not own_head:
+        trunk.reset_classifier(0)
     mean, std = _normalisation(backbone, trunk)
     head = Classifier(trunk.head_hidden_size or trunk.num_features, classes) if classes else None
     return Model(trunk, head, mean, std)

@@ -1,24 +1,29 @@
-"""timm's own weights: which file of the hub they are, and one line where it is damaged or does not fit.
+"""timm's own weights: which file they are, and one line where it is damaged or does not fit.
 
-timm fetches and loads them itself, strictly. What a publisher of its own serves is read by `train.layouts`.
+timm fetches and loads them itself, strictly but for a few models that say so (none of the catalogue's).
+What a publisher of its own serves is read by `train.layouts`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import timm
+import torch
 from safetensors import safe_open
+from timm.models import PretrainedCfg
 
 from bobrt.errors import UsageError
 from train import fetch, weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from torch import nn
 
@@ -62,26 +67,40 @@ def odd_keys(text: str) -> dict[str, list[str]]:
 
 
 def described(trunk: nn.Module) -> dict[str, Json]:
-    """Return which file of the hub a model was just loaded from; null for what its cache does not tell.
+    """Return which published file a model was just loaded from; null for what its cache does not tell.
 
     `keys` are those the model expects, every one of which was loaded, and those the file has: what it has
-    more timm left out, a classifier say.
+    more is the classifier's.
     """
-    config = trunk.pretrained_cfg
-    repo, _, revision = (config.get("hf_hub_id") or "").partition("@")
-    names = [*filter(None, [config.get("hf_hub_filename")]), *fetch.TIMM_FILES]
-    path = fetch.in_hub_cache(repo, names, revision or None) if repo else None
+    config = PretrainedCfg(**trunk.pretrained_cfg)
+    found: dict[str, Json] = {"repo": repository(config)[0], "url": None if config.hf_hub_id else config.url}
+    path = cached(config)
     if path is None:
-        return {"repo": repo or None, **dict.fromkeys(("file", "revision", "sha256", "bytes", "keys"))}
+        return found | dict.fromkeys(("file", "revision", "sha256", "bytes", "keys"))
     file = fetch.described(path, fetch.commit_of(path))
-    return {
-        "repo": repo,
+    return found | {
         "file": path.name,
         "revision": file.revision,
         "sha256": file.sha256,
         "bytes": file.bytes,
         "keys": {"expected": len(trunk.state_dict()), "in_file": _count(path)},
     }
+
+
+def repository(config: PretrainedCfg) -> tuple[str | None, str | None]:
+    """Return the repository of the hub that timm loads from, and its commit if one is pinned."""
+    repo, _, revision = (config.hf_hub_id or "").partition("@")
+    return repo or None, revision or None
+
+
+def cached(config: PretrainedCfg) -> Path | None:
+    """Return the file that timm loads from, if it is on this disk: in huggingface's cache, or torch's."""
+    repo, revision = repository(config)
+    if repo:
+        names = [*filter(None, [config.hf_hub_filename]), *fetch.TIMM_FILES]
+        return fetch.in_hub_cache(repo, names, revision)
+    path = Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(urlsplit(config.url or "").path).name)
+    return path if config.url and path.is_file() else None
 
 
 def _count(path: Path) -> int:
@@ -93,11 +112,15 @@ def _count(path: Path) -> int:
 
 def _file(backbone: Backbone) -> Path | None:
     config = timm.get_pretrained_cfg(backbone.timm)
-    if config is None or not config.hf_hub_id:
+    if config is None:
         return None
-    return fetch.in_hub_cache(config.hf_hub_id, fetch.TIMM_FILES, backbone.revision)
+    pinned = f"{config.hf_hub_id}@{backbone.revision}" if backbone.revision else config.hf_hub_id
+    return cached(dataclasses.replace(config, hf_hub_id=pinned))
 
 
 def _anew(path: Path | None) -> str:
     """Return the hint: a file of the hub's cache is a link, and goes with its repository's folder."""
-    return f"fetch it anew: rm -r {shlex.quote(str(path.parents[2]))}" if path else fetch.WITHOUT
+    if path is None:
+        return fetch.WITHOUT
+    gone = path.parents[2] if fetch.commit_of(path) else path
+    return f"fetch it anew: rm -r {shlex.quote(str(gone))}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bench import verdict
 from bench.fronts import COSTS
 from bobrt.artifacts import version
-from bobrt.catalogue import TASKS, backbone
+from bobrt.catalogue import BACKBONES, TASKS, backbone
 from bobrt.errors import BobrtError, MachineError, NothingMatchedError
 from bobrt.spec import Kind
 
@@ -49,7 +49,7 @@ def front_matter(results: Sequence[Result]) -> str:
     about: dict[str, Json] = {"library_name": "onnx", "pipeline_tag": _pipeline(rows[0])}
     if licence := _licence(rows):
         about["license"] = licence
-    if bases := sorted({f"timm/{b.timm}" for b in map(_published, rows) if b is not None and not b.weights}):
+    if bases := sorted({base for base in map(_base, rows) if base}):
         about["base_model"] = bases
     about["tags"] = sorted({"bobrt", *(r.cell.runtime for r in rows), *(str(r.cell.precision) for r in rows)})
     about["model-index"] = [entry for result in rows for entry in _entry(result)]
@@ -99,6 +99,14 @@ def _entry(result: Result) -> list[dict[str, Json]]:
 def _pipeline(result: Result) -> str:
     card = TASKS.find(result.cell.task.partition("@")[0])
     return PIPELINES.get(card.kind if card else Kind.CLASSIFICATION, PIPELINES[Kind.CLASSIFICATION])
+
+
+def _base(result: Result) -> str:
+    """Return the hub's repository that a row began from: what its download told, else the catalogue's."""
+    if result.published and result.published.repo:
+        return result.published.repo
+    entry = _published(result)
+    return f"timm/{entry.timm}" if entry and BACKBONES.is_built_in(entry.name) and not entry.weights else ""
 
 
 def _published(result: Result) -> Backbone | None:

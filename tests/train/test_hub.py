@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
-from support import Ran, Workspace, environment
+from support import Ran, Workspace, environment, install_package
+from timm.models.resnet import BasicBlock, ResNet
 from website import COMMIT, Site, hub_files, serve
 
 from bench import plan as plans
@@ -50,10 +51,11 @@ def space(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "cache", tmp_path / "results")
 
 
-def export(space: Workspace, site: Site, **more: str) -> Ran:
-    """Export `test_resnet` with the loopback for a hub and a cache of huggingface's own."""
+def export(space: Workspace, site: Site, *flags: str, name: str = "test_resnet", **more: str) -> Ran:
+    """Export a backbone with the loopback for a hub, and caches of huggingface's and torch's own."""
     home = str(space.cache.parent / "home")
-    return space.bobrt("export", "test_resnet", env={"HF_ENDPOINT": site.address, "HF_HOME": home, **more})
+    env = {"HF_ENDPOINT": site.address, "HF_HOME": home, "TORCH_HOME": home, **more}
+    return space.bobrt("export", name, *flags, env=env)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +109,7 @@ def test_weights_come_from_the_hub_and_the_next_time_from_its_cache(
     np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max())
     assert told(space) == {
         "repo": REPO,
+        "url": None,
         "file": "model.safetensors",
         "revision": COMMIT,
         "sha256": hashlib.sha256(weights).hexdigest(),
@@ -156,13 +159,19 @@ def test_the_commit_that_an_entry_names_is_the_one_that_is_fetched(
     assert all("/main/" not in heard.path for heard in site.heard)
 
 
-def test_published_weights_that_do_not_fit_are_named(space: Workspace, weights: bytes) -> None:
-    """One line with the first keys of each kind, as of a local file; the hint is what fetches them anew."""
+@pytest.mark.parametrize("flags", [(), ("--task", "digits", "--protocol", "knn")])
+def test_published_weights_that_do_not_fit_are_named(
+    space: Workspace, weights: bytes, flags: tuple[str, ...]
+) -> None:
+    """One line with the first keys of each kind, as of a local file; the hint is what fetches them anew.
+
+    With a classifier of another kind, or none, timm itself would take what is there.
+    """
     state = load(weights)
     del state["conv1.0.weight"]
     state |= {"mask": torch.zeros(1), "fc.bias": torch.zeros(3)}
     with serve(hub_files(REPO, {"config.json": b"{}", "model.safetensors": save(state)})) as site:
-        done = export(space, site)
+        done = export(space, site, *flags)
     assert done.code == 2
     line, _, hint = done.err[done.err.index("error: ") :].rstrip("\n").split("\n")
     assert line.endswith(
@@ -189,6 +198,94 @@ def told(space: Workspace) -> dict[str, Any]:
     (manifest,) = space.cache.glob("checkpoint/*/manifest.json")
     found: dict[str, Any] = json.loads(manifest.read_text())["detail"]["weights"]
     return found
+
+
+ADDRESS = """
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.resnet import BasicBlock, ResNet
+from bobrt.spec import Backbone, Input
+
+NET = {{"url": "{}/net.pth", "num_classes": 9, "input_size": (3, 32, 32), "classifier": "fc"}}
+default_cfgs = generate_default_cfgs({{"mylab_net.one": NET}})
+
+@register_model
+def mylab_net(pretrained=False, **options):
+    small = {{"block": BasicBlock, "layers": (1, 1, 1, 1), "channels": (16, 16, 32, 32), "num_classes": 9}}
+    return build_model_with_cfg(ResNet, "mylab_net", pretrained, **{{**small, **options}})
+
+THREE = (0.5, 0.5, 0.5)
+OWN = Backbone(
+    name="mylab/own", timm="mylab_net.one", family="mylab",
+    input=Input(size=32, crop_pct=1.0, interpolation="bicubic", mean=THREE, std=THREE),
+)
+"""
+
+
+def test_weights_at_an_address_are_asked_for_and_loaded_from_there(space: Workspace, tmp_path: Path) -> None:
+    """Of an architecture that another package registers with timm; a damaged file is named."""
+    net = ResNet(BasicBlock, (1, 1, 1, 1), num_classes=9, channels=(16, 16, 32, 32))
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    content = (tmp_path / "net.pth").read_bytes()
+    with serve({"/net.pth": content}) as site:
+        points = "[bobrt.backbones]\nmylab/own = mylab:OWN\n"
+        package = install_package(tmp_path / "site", "mylab", points, ADDRESS.format(site.address))
+        done = export(space, site, name="mylab/own", PYTHONPATH=str(package))
+        found = told(space)
+        site.files = {}
+        (file := tmp_path / "home" / "hub" / "checkpoints" / "net.pth").write_bytes(content[:-1000])
+        another = Workspace(space.cache.with_name("another"), space.results)
+        damaged = export(another, site, name="mylab/own", PYTHONPATH=str(package))
+        file.unlink()
+        gone = export(another, site, name="mylab/own", PYTHONPATH=str(package))
+
+    assert done.code == 0, done.err
+    count = len(net.state_dict())
+    assert found == {
+        "repo": None,
+        "url": f"{site.address}/net.pth",
+        "file": "net.pth",
+        "revision": None,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "keys": {"expected": count, "in_file": count},
+    }
+    assert damaged.code == 2
+    assert f"hint: fetch it anew: rm -r {file}" in damaged.err
+    assert gone.code == 2
+    assert f"error: {site.address.removeprefix('http://')} has no weights for mylab/own" in gone.err
+
+
+ASKED = """
+import sys
+from bobrt.catalogue import backbone
+from bobrt.errors import BobrtError
+from train import hub
+for name in sys.argv[1:]:
+    try:
+        hub.require_pretrained(name, backbone(name), "export")
+    except BobrtError as error:
+        print(error.message)
+"""
+
+
+def test_what_is_not_in_our_table_is_asked_for_where_timm_says_it_is(site: Site, tmp_path: Path) -> None:
+    """In another's repository, at an address of its own, or nowhere; never where its name would have it."""
+    env = environment({"HF_ENDPOINT": site.address, "HF_HOME": str(tmp_path)})
+
+    def told_of(*names: str, **more: str) -> list[str]:
+        asked = [sys.executable, "-c", ASKED, *names]
+        done = subprocess.run(asked, capture_output=True, text=True, env=env | more, check=True)
+        return done.stdout.splitlines()
+
+    said = told_of("rdnet_tiny", "resnet18d", "eca_vovnet39b")
+    assert [asked.path for asked in site.heard] == [
+        "/naver-ai/rdnet_tiny.nv_in1k/resolve/main/config.json",
+        "/timm/resnet18d.ra2_in1k/resolve/main/config.json",
+    ]
+    assert said[-1] == "timm has no published weights for eca_vovnet39b"
+    (line,) = told_of("gcvit_tiny", HF_HUB_OFFLINE="1")
+    assert "gcvit_tiny" in line
+    assert "HF_HUB_OFFLINE" in line
 
 
 def test_the_hub_is_asked_for_the_repository_that_timm_loads_from() -> None:
