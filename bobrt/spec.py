@@ -320,7 +320,7 @@ class FileCard(Frozen, frozen=True, kw_only=True):
     batch: Batch = "dynamic"
     islands: list[str] = []
     """Nodes left in fp32 in a 16-bit file: their values on calibration images are beyond fp16, or TensorRT
-    has no such operator in bf16."""
+    has no such operator in bf16. In eight bits for TensorRT those beyond fp16: all beside Q/DQ is fp32."""
     kept: list[str] = []
     """Blocks left out of int8 or fp8 so that the drop on validation stays within its goal."""
 

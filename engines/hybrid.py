@@ -7,8 +7,11 @@ back is searched by halving, over the order of the harm they do.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, NamedTuple
+
+from bobrt.errors import BobrtError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -63,6 +66,10 @@ def search(
         drop: How much of the metric a file loses on validation.
         goal: The largest drop allowed, in its unit.
 
+    Raises:
+        BobrtError: With every block kept out the drop is above the goal all the same: what is left of the
+            conversion, 16 bits say, costs that.
+
     """
 
     def without(names: Iterable[str]) -> Path:
@@ -74,7 +81,7 @@ def search(
         return Hybrid(file, [], lost)
     harms = {name: harm(without(other for other in parts if other != name)) for name in parts}
     order = sorted(parts, key=lambda name: harms[name], reverse=True)
-    low, high = 1, len(order)  # with every block kept out nothing is lost: the goal holds there
+    low, high = 1, len(order)
     while low < high:
         middle = (low + high) // 2
         if drop(without(order[:middle])) <= goal:
@@ -82,4 +89,10 @@ def search(
         else:
             low = middle + 1
     file = without(order[:low])
-    return Hybrid(file, order[:low], drop(file))
+    if (lost := drop(file)) > goal:  # every smaller number was seen to hold before it was taken
+        raise BobrtError(
+            f"precision-not-realised: with all {low} blocks kept out the file still loses {lost:.2f} points, "
+            f"more than the {goal:g} allowed: what is beside the blocks costs that",
+            f"allow it: --max-drop {math.ceil(10 * lost) / 10:g}",
+        )
+    return Hybrid(file, order[:low], lost)

@@ -162,7 +162,7 @@ def _for_tensorrt(job: Job, precision: Precision) -> Produced:
         )
         return file
 
-    return _within_goal(job, work, convert, precision, Placement.TENSORRT)
+    return _within_goal(job, work, convert, precision, Placement.TENSORRT, islands)
 
 
 def _behind_recurrent(model: onnx.ModelProto) -> list[str]:
@@ -226,19 +226,25 @@ def make_int8_for_onnxruntime(job: Job) -> Produced:
     return _within_goal(job, work, convert, Precision.INT8, Placement.ORT)
 
 
-def _within_goal(
-    job: Job, work: _Work, convert: Convert, precision: Precision, placement: Placement
+def _within_goal(  # noqa: PLR0913, PLR0917 - what is made, and what is said of it
+    job: Job,
+    work: _Work,
+    convert: Convert,
+    precision: Precision,
+    placement: Placement,
+    islands: Sequence[str] = (),
 ) -> Produced:
     """Convert everything, or all but the fewest blocks that keep the goal, and finish."""
     # Retrieval has no images but those it is scored on.
     judged = cards.named(work.card.task).kind is not Kind.RETRIEVAL
     if work.options.max_drop is None or not judged:
-        return _finish(job, onnx_file.load(convert([])), work.card, precision, placement)
+        return _finish(job, onnx_file.load(convert([])), work.card, precision, placement, islands=islands)
     judge = Judge(work.original, work.card, work.images, precision)
     job.report("judging", f"{precision} on validation")
     found = hybrid.search(hybrid.blocks(work.model), convert, judge.harm, judge.drop, work.options.max_drop)
     model = onnx_file.load(found.file)
-    return _finish(job, model, work.card, precision, placement, kept=found.kept, drop=found.drop)
+    kept, drop = found.kept, found.drop
+    return _finish(job, model, work.card, precision, placement, islands=islands, kept=kept, drop=drop)
 
 
 def calibration_images(card: FileCard, count: int | None = None) -> NDArray[np.uint8]:

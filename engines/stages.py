@@ -157,7 +157,7 @@ def require_share(share: float | None, precision: Precision, kept: Sequence[str]
         raise BobrtError(
             f"precision-not-realised: the file has {100 * share:.0f} % of its multiply-adds at {precision}"
             f"{blocks}",
-            "raise --max-drop, or choose another precision",
+            f"{'raise --max-drop, or ' if kept else ''}choose another precision: bobrt list precisions",
         )
 
 

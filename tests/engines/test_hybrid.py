@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from onnx import helper
 
+from bobrt.errors import BobrtError
 from engines import hybrid
 
 if TYPE_CHECKING:
@@ -67,6 +68,23 @@ def test_the_most_harmful_blocks_are_kept_out_and_no_more_than_it_takes(goal: fl
     assert found.kept == kept
     assert found.drop <= goal
     assert found.drop == pytest.approx(network.lost(found.file))
+
+
+def test_a_goal_that_no_choice_of_blocks_keeps_is_refused() -> None:
+    """Where 16 bits beside the blocks lose more than the goal, nothing that is kept out helps."""
+    network = Network({"blocks.0": 3.0})
+
+    def drop(file: Path) -> float:
+        return network.lost(file) + 1.14
+
+    with pytest.raises(BobrtError) as caught:
+        hybrid.search(PARTS, network.convert, network.lost, drop, 1.0)
+
+    assert caught.value.message == (
+        "precision-not-realised: with all 5 blocks kept out the file still loses 1.14 points, more than the "
+        "1 allowed: what is beside the blocks costs that"
+    )
+    assert caught.value.hint == "allow it: --max-drop 1.2"
 
 
 def test_every_node_of_a_block_goes_with_it() -> None:

@@ -125,8 +125,12 @@ def test_a_file_is_not_called_by_a_precision_that_is_less_than_half_of_it() -> N
     """What was kept out of it is counted; a graph without a product has no share."""
     stages.require_share(None, Precision.INT8, [])
     stages.require_share(0.5, Precision.INT8, ["blocks.0"])
-    with pytest.raises(BobrtError, match=r"49 % of its multiply-adds at int8; 2 blocks were kept out"):
+    with pytest.raises(BobrtError, match=r"49 % of its multiply-adds at int8; 2 blocks were kept") as caught:
         stages.require_share(0.49, Precision.INT8, ["blocks.0", "blocks.1"])
+    assert caught.value.hint.startswith("raise --max-drop")
+    with pytest.raises(BobrtError, match=r"28 % of its multiply-adds at fp8$") as caught:
+        stages.require_share(0.28, Precision.FP8, [])
+    assert "max-drop" not in caught.value.hint
 
 
 def test_tf32_is_the_fp32_file_with_other_math_allowed() -> None:
