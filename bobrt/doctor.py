@@ -44,7 +44,7 @@ Status = Literal["ok", "bang", "cross"]
 
 
 class Check(Frozen, frozen=True, kw_only=True):
-    """One line of the doctor. A `bang` is worth knowing; only a `cross` is in the way."""
+    """One line of the doctor. A `bang` is worth knowing; only a `cross` is in the way. Both have a hint."""
 
     name: str
     status: Status
@@ -101,7 +101,8 @@ def _processor() -> Check:
 def _memory() -> Check:
     found = hardware.memory()
     if found is None:
-        return Check(name="memory", status="bang", detail="the kernel does not say")
+        hint = "on Linux: mount -t proc proc /proc"
+        return Check(name="memory", status="bang", detail="the kernel does not say", hint=hint)
     detail = f"{found.total_gb:.1f} GB, {found.free_gb:.1f} GB free"
     if found.free_gb < LOW_MEMORY_GB:
         return Check(name="memory", status="bang", detail=detail, hint="end what else runs here")
@@ -140,8 +141,7 @@ def _native(had: Sequence[str], rest: Sequence[str]) -> str:
 def _driver(card: Card | None) -> Check:
     if card is None:
         detail = no_gpu() or "NVML shows no GPU that CUDA may see"
-        hint = "with an NVIDIA GPU: install its driver; in a container: docker run --gpus all"
-        return Check(name="driver", status="bang", detail=detail, hint=hint)
+        return Check(name="driver", status="bang", detail=detail, hint=_to_have_a_gpu())
     detail = f"{card.driver}, runs CUDA up to {card.cuda}"
     runtime = hardware.cuda_libraries().get("CUDA runtime", "")
     if runtime and card.cuda and _major(runtime) > _major(card.cuda):
@@ -151,16 +151,24 @@ def _driver(card: Card | None) -> Check:
     return Check(name="driver", status="ok", detail=detail)
 
 
+def _to_have_a_gpu() -> str:
+    """Return the hint where no GPU can be used."""
+    hides = "CUDA_VISIBLE_DEVICES"
+    if no_gpu().startswith(hides) or (not no_gpu() and hides in os.environ):
+        return f"unset {hides}"
+    if hardware.in_container():
+        return "start the container with docker run --gpus all, on a host with NVIDIA's driver"
+    return "with an NVIDIA GPU: install its driver; in a container: docker run --gpus all"
+
+
 def _major(text: str) -> int:
     return int(text.partition(".")[0])
 
 
 def _gpu(card: Card | None) -> Check:
     if card is None:
-        hint = "CPU runtimes work without one"
-        if hardware.in_container():
-            hint = "start the container with --gpus all; CPU runtimes work without"
-        return Check(name="gpu", status="bang", detail="none that can be used", hint=hint)
+        detail = "none that can be used; CPU runtimes work without one"
+        return Check(name="gpu", status="bang", detail=detail, hint=_to_have_a_gpu())
     parts = [card.name]
     if card.memory_gb is not None:
         parts.append(f"{card.memory_gb:.0f} GB")
@@ -178,7 +186,9 @@ def _libraries(card: Card | None) -> Check:
     if not lacking:
         return Check(name="cuda libraries", status="ok", detail=detail)
     detail += f"; no {', no '.join(lacking)}" if found else ""
-    hint = "pip install 'bobrt[train]' brings them, NVIDIA's containers have them" if card else ""
+    hint = "pip install 'bobrt[train]' brings them, NVIDIA's containers have them"
+    if card is None:
+        hint = "only GPU runtimes need them"
     return Check(name="cuda libraries", status="bang", detail=detail, hint=hint)
 
 
@@ -200,7 +210,8 @@ def _gpu_clocks(card: Card) -> Check:
 def _gpu_precisions(card: Card) -> Check:
     if card.capability is None:
         detail = "unknown: NVML does not tell the compute capability"
-        return Check(name="precisions gpu", status="bang", detail=detail)
+        hint = "nvidia-smi --query-gpu=name,compute_cap --format=csv"
+        return Check(name="precisions gpu", status="bang", detail=detail, hint=hint)
     native = [Precision.FP32, *hardware.native_on_gpu(card.capability)]
     return Check(
         name="precisions gpu", status="ok", detail=_native(native, [p for p in Precision if p not in native])
@@ -254,13 +265,15 @@ def _runtime(runtime: Runtime, answer: Loaded, card: Card | None) -> Check:
 
 def _no_runtime(runtime: Runtime, answer: Loaded, status: Status) -> Check:
     name, reason = f"runtime {runtime.name}", cannot_run(runtime)
+    others = "bobrt list runtimes shows the others"
     if answer.error and answer.version:
         detail = f"{answer.version} loads, and its runner does not open: {answer.error}"
-        return Check(name=name, status=status, detail=detail, hint="bobrt list runtimes shows the others")
+        return Check(name=name, status=status, detail=detail, hint=others)
     if answer.error and answer.missing != runtime.module:
         detail = f"is installed and does not load: {answer.error}"
         hint = f"{sys.executable} -c 'import {runtime.module}' says more"
         return Check(name=name, status=status, detail=detail, hint=hint)
+    hint = _to_have_a_gpu() if reason == no_gpu() else others
     if not answer.error:
         builds = (
             " loads and builds engines," if runtime.artifact == "engine" and not cannot_build(runtime) else ""
@@ -270,7 +283,7 @@ def _no_runtime(runtime: Runtime, answer: Loaded, status: Status) -> Check:
     command = re.search(r" \(((?:pip|apt) install [^)]+)\)$", reason)
     if command:
         return Check(name=name, status=status, detail=reason[: command.start()], hint=command[1])
-    return Check(name=name, status=status, detail=reason)
+    return Check(name=name, status=status, detail=reason, hint=hint)
 
 
 # -- where things are kept, and fetched from --------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -18,7 +19,9 @@ from bobrt.cli import main
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-BOBRT = Path(sys.executable).with_name("bobrt")
+_PLACES = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+BOBRT = Path(shutil.which("bobrt", path=_PLACES) or "bobrt")
+"""Beside the interpreter; a system's own Python has its scripts elsewhere, as in the images."""
 TINY = Path(__file__).parent / "plans" / "tiny.toml"
 BUNDLE = ("export", "test_resnet", "--task", "digits", "--weights", "random", "--plan", TINY, "--bundle")
 """Makes a bundle of the tiny plan's backbone."""

@@ -10,6 +10,7 @@ import pytest
 from loopback import answering
 
 from bobrt import artifacts, config, doctor, hardware, loading
+from bobrt.doctor import Check
 from bobrt.errors import ExitCode, UsageError
 from bobrt.hardware import Card, Memory
 from bobrt.loading import Loaded
@@ -21,10 +22,20 @@ if TYPE_CHECKING:
 
     from support import Ran
 
-    from bobrt.doctor import Check
-
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 """No test asks the real hub."""
+
+
+@pytest.fixture(autouse=True)
+def hinted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a test here has the doctor find, what is not well comes with a hint."""
+
+    def made(**fields: Any) -> Check:
+        check = Check(**fields)
+        assert check.status == "ok" or check.hint, check
+        return check
+
+    monkeypatch.setattr(doctor, "Check", made)
 
 
 def checks(out: str) -> dict[str, dict[str, Any]]:
@@ -44,6 +55,7 @@ def test_this_machine_is_well(bobrt: Callable[..., Ran], tmp_path: Path) -> None
         assert set(check) == {"name", "status", "detail", "hint"}
         assert check["status"] in {"ok", "bang"}
         assert check["detail"]
+        assert check["status"] == "ok" or check["hint"], check
     found = checks(ran.out)
     machine = {
         "python",
@@ -67,12 +79,20 @@ def test_this_machine_is_well(bobrt: Callable[..., Ran], tmp_path: Path) -> None
 
 
 def test_people_get_a_line_and_a_hint_for_each_check(bobrt: Callable[..., Ran]) -> None:
-    """A mark, the name and the detail; the hint below it."""
-    ran = bobrt("doctor", "ort-cpu", env=OFFLINE)
-    assert ran.code == ExitCode.OK
+    """A mark, the name and the detail; below all that is not well what to do, for a hidden GPU its own."""
+    asked = ("ort-cpu", "ort-cuda", "ort-trt", "tensorrt-rtx")
+    ran = bobrt("doctor", *asked, env={"CUDA_VISIBLE_DEVICES": "", **OFFLINE})
+    assert ran.code == ExitCode.MACHINE
     lines = ran.out.splitlines()
     assert f"✓ runtime ort-cpu: {artifacts.version('onnxruntime')} loads and runs here" in lines
-    assert all(line.startswith(("✓ ", "! ", "    hint: ")) for line in lines)
+    assert all(line.startswith(("✓ ", "! ", "✗ ", "    hint: ")) for line in lines)
+    below = dict(zip(lines, [*lines[1:], ""], strict=True))
+    ill = [line for line in lines if line.startswith(("! ", "✗ "))]
+    assert [line for line in ill if not below[line].startswith("    hint: ")] == []
+    hidden = [line for line in ill if "CUDA_VISIBLE_DEVICES= hides every GPU" in line]
+    gpu_runtimes = [f"✗ runtime {name}" for name in asked[1:]]
+    assert [line.split(":")[0] for line in hidden] == ["! driver", *gpu_runtimes]
+    assert {below[line] for line in hidden} == {"    hint: unset CUDA_VISIBLE_DEVICES"}
 
 
 @pytest.mark.parametrize("name", ["cache", "results"])
@@ -204,7 +224,7 @@ def test_a_provider_that_does_not_open_is_no_runtime(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("reason", "detail", "hint"),
     [
-        ("no NVIDIA driver", "no NVIDIA driver", ""),
+        ("not for this GPU", "not for this GPU", "bobrt list runtimes shows the others"),
         ("it needs a compiler (apt install g++)", "it needs a compiler", "apt install g++"),
         (
             "its provider wants TensorRT 10 (libnvinfer.so.10), 11.4 is here (pip install 'tensorrt==10.*')",
@@ -235,8 +255,11 @@ def test_what_is_absent_is_told_in_the_words_of_the_table(monkeypatch: pytest.Mo
 def test_a_builder_without_a_gpu_is_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """Engines can be made for another machine."""
     cannot(monkeypatch, "no NVIDIA driver")
+    monkeypatch.setattr(doctor, "no_gpu", lambda: "no NVIDIA driver")
     check = runtimes(Loaded(runtime="tensorrt-rtx", version="1.7.1"))["runtime tensorrt-rtx"]
     assert check.detail == "1.7.1 loads and builds engines, cannot run here: no NVIDIA driver"
+    assert check.hint == doctor._driver(None).hint
+    assert "--gpus all" in check.hint
 
 
 @pytest.mark.parametrize(("detail", "status"), [("sees no GPU", "bang"), (loading.SEES_A_GPU, "ok")])
@@ -270,14 +293,43 @@ def test_a_gpu_is_described() -> None:
     assert doctor._gpu_precisions(CARD._replace(capability=None)).status == "bang"
 
 
-@pytest.mark.parametrize(("container", "hint"), [(True, "--gpus all"), (False, "CPU runtimes work")])
+@pytest.mark.parametrize(
+    ("container", "hint"),
+    [(True, "start the container with docker run --gpus all"), (False, "with an NVIDIA GPU: install its")],
+)
 def test_a_machine_without_a_gpu_is_none_the_worse(
     monkeypatch: pytest.MonkeyPatch, *, container: bool, hint: str
 ) -> None:
     """Two bangs; in a container the flag that may have been forgotten."""
+    monkeypatch.setattr(doctor, "no_gpu", lambda: "no NVIDIA driver")
     monkeypatch.setattr(hardware, "in_container", lambda: container)
-    assert doctor._driver(None).status == doctor._gpu(None).status == "bang"
-    assert hint in doctor._gpu(None).hint
+    for check in (doctor._driver(None), doctor._gpu(None)):
+        assert check.status == "bang"
+        assert check.hint.startswith(hint)
+    assert "CPU runtimes work" in doctor._gpu(None).detail
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "7"])
+def test_a_gpu_that_is_hidden_is_not_missing(monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
+    """All are hidden, or this machine has none of that number: a driver would not help."""
+    monkeypatch.setattr("engines.runtimes.no_driver", str)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert doctor._driver(None).hint == doctor._gpu(None).hint == "unset CUDA_VISIBLE_DEVICES"
+
+
+def test_a_card_is_looked_at_closely(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its clocks and its precisions are two checks more, which a machine without one has not."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(loading, "load", lambda _: {})
+    settings = config.load(tmp_path / "cache", tmp_path / "results")
+    found = []
+    for card in (CARD, None):
+        monkeypatch.setattr(hardware, "card", lambda card=card: card)
+        found.append({check.name: check for check in doctor.examine(settings, ["ort-cpu"]).checks})
+    assert found[0].keys() - found[1].keys() == {"clocks gpu", "precisions gpu"}
+    assert found[0]["clocks gpu"].detail.startswith("SM 345 of 1980 MHz now")
+    assert found[0]["precisions gpu"].detail == "fp32, int8, fp16, tf32, bf16, fp8 natively"
+    assert found[0]["gpu"].detail.startswith("NVIDIA H100")
 
 
 @pytest.mark.parametrize(
@@ -296,12 +348,12 @@ def test_a_driver_older_than_the_libraries_is_worth_knowing(
 
 
 def test_cuda_libraries_that_lack_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the command only where a GPU would use them."""
+    """With the command only where a GPU would use them; elsewhere that nothing else does."""
     monkeypatch.setattr(hardware, "cuda_libraries", lambda: {"cuBLAS": "13.1"})
     check = doctor._libraries(CARD)
     assert (check.status, check.detail) == ("bang", "cuBLAS 13.1; no CUDA runtime, no cuDNN")
-    assert check.hint
-    assert not doctor._libraries(None).hint
+    assert check.hint.startswith("pip install ")
+    assert doctor._libraries(None).hint == "only GPU runtimes need them"
     monkeypatch.setattr(hardware, "cuda_libraries", dict)
     assert doctor._libraries(None).detail == "none"
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import fnmatch
+import json
+import os
 import re
 import subprocess
-from typing import TYPE_CHECKING, Any
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from dockerfile import FOLDER, IMAGES, ROOT, arguments, copied, read
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
 every_image = pytest.mark.parametrize("image", IMAGES)
@@ -178,19 +179,84 @@ def test_smoke_stops_at_the_first_thing_that_fails(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def reporting(folder: Path, *states: str) -> dict[str, str]:
+    """Put a bobrt in a folder that notes its arguments and reports such rows; return its environment."""
+    report = json.dumps({"schema": 1, "results": [{"state": state} for state in states]})
+    stand_in = folder / "bobrt"
+    stand_in.write_text(
+        f"#!/bin/sh\necho \"$@\" >> {folder}/said\n[ \"$*\" != 'report --json' ] || echo '{report}'\n",
+        encoding="utf-8",
+    )
+    stand_in.chmod(0o755)
+    return {"PATH": f"{folder}:{Path(sys.executable).parent}:/usr/bin:/bin"}
+
+
 def test_smoke_hands_its_arguments_to_the_bench(tmp_path: Path) -> None:
     """By default one small backbone on the CPU; anything else in its place; never a whole run."""
-    stand_in = tmp_path / "bobrt"
-    stand_in.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/said\n', encoding="utf-8")
-    stand_in.chmod(0o755)
-    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    env = reporting(tmp_path, "unsupported", "complete")
     for args in ([], ["a bundle", "--runtime", "tensorrt"]):
         subprocess.run([str(FOLDER / "smoke.sh"), *args], env=env, check=True)
     assert (tmp_path / "said").read_text(encoding="utf-8").splitlines() == [
         "doctor",
         "bench test_resnet --runtime ort-cpu --precision fp32 --limit 100 --repeat 1",
         "report",
+        "report --json",
         "doctor",
         "bench a bundle --runtime tensorrt --limit 100 --repeat 1",
         "report",
+        "report --json",
     ]
+
+
+@pytest.mark.parametrize("states", [[], ["unsupported", "skipped"]])
+def test_smoke_fails_where_nothing_was_measured(tmp_path: Path, states: list[str]) -> None:
+    """A runtime that is not here is no error of the bench's, and no installation that works."""
+    done = subprocess.run(
+        [str(FOLDER / "smoke.sh"), "ok.onnx", "--runtime", "ort-cuda"],
+        env=reporting(tmp_path, *states),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert done.stderr.splitlines() == [
+        "error: no cell is complete of: bobrt bench ok.onnx --runtime ort-cuda; the report above says why",
+        "",
+        "hint: bobrt doctor",
+    ]
+
+
+COLLECT = """
+import sys
+sys.modules.update(dict.fromkeys(["tensorrt_rtx", "torchmetrics", "playwright"]))
+import pytest
+sys.exit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", *sys.argv[1:]]))
+"""
+"""Pytest where what the image leaves out cannot be imported."""
+
+
+def test_what_the_readme_runs_on_a_gpu_can_be_collected_in_the_image() -> None:
+    """It names every file with a test for a GPU, and none that needs more than the image has."""
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    (words,) = re.findall(r"python3 -m pytest ([^|]+?) \|\| status=", text)
+    args = words.replace("\\\n", " ").split()
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", COLLECT, *args], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    found = {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
+    marked = re.compile(r"^@?pytest\.mark\.gpu$|^pytestmark = .*\bpytest\.mark\.gpu\b", re.MULTILINE)
+    having = {path for path in (ROOT / "tests").rglob("test_*.py") if marked.search(path.read_text("utf-8"))}
+    assert found == {str(path.relative_to(ROOT)) for path in having}
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_the_tests_find_bobrt_where_a_systems_python_has_it(tmp_path: Path, *, beside: bool) -> None:
+    """Beside the interpreter, or where pip puts scripts: in /usr/local/bin for a Python in /usr/bin."""
+    for folder in ["bin", "local"] if beside else ["local"]:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "bobrt").touch(0o755)
+    code = f"import sys; sys.executable = '{tmp_path}/bin/python3'; import support; print(support.BOBRT)"
+    env = os.environ | {"PATH": f"{tmp_path}/local:/usr/bin:/bin", "PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == str(tmp_path / ("bin" if beside else "local") / "bobrt")
