@@ -79,9 +79,9 @@ class OrtTrtRunner(OrtCudaRunner):
         self._new = not any(folder.glob("*.engine"))
         options: dict[str, Any] = {
             "device_id": 0,
-            "trt_engine_cache_enable": 1,
+            "trt_engine_cache_enable": True,  # 1 is refused: for this provider a bool is `True` or `False`
             "trt_engine_cache_path": str(folder),
-            "trt_timing_cache_enable": 1,
+            "trt_timing_cache_enable": True,
             "trt_timing_cache_path": str(folder),
             **shapes,
         }

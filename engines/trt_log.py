@@ -24,16 +24,25 @@ class Log:
     def __init__(self, lines: list[str]) -> None:
         self.lines = lines
 
-    def logger(self, trt: ModuleType) -> Any:  # noqa: ANN401 - the library is untyped
-        """Return a logger of the library that writes here."""
+    def logger(self, trt: ModuleType, *, quiet: bool = False) -> Any:  # noqa: ANN401 - the library is untyped
+        """Return a logger of the library that writes here.
+
+        Args:
+            trt: The library.
+            quiet: Keep warnings and errors alone, for what is timed. The library asks no logger of ours
+                how much it wants, so each message still costs a call.
+
+        """
         lines = self.lines
+        least = trt.ILogger.WARNING if quiet else trt.ILogger.VERBOSE
 
         class Logger(trt.ILogger):  # type: ignore[name-defined, misc]
             def __init__(self) -> None:
                 trt.ILogger.__init__(self)
 
             def log(self, severity: Any, message: str) -> None:  # noqa: ANN401
-                lines.append(f"{str(severity).rpartition('.')[2]}: {message}")
+                if severity <= least:  # the worst is 0
+                    lines.append(f"{str(severity).rpartition('.')[2]}: {message}")
 
         return Logger()
 

@@ -119,7 +119,7 @@ class TensorRtRunner:
     def _load(self) -> None:
         """Read the engine, what it takes and how its contexts are made."""
         trt = self._trt
-        self._library = trt.Runtime(self._log.logger(trt))
+        self._library = trt.Runtime(self._log.logger(trt, quiet=True))
         engine = self._engine = self._library.deserialize_cuda_engine(self._path.read_bytes())
         if engine is None:
             raise self._log.error(

@@ -43,15 +43,21 @@ class TimingCache:
         """Let a build know what was measured before."""
         with self._harmless("read"):
             cache = config.create_timing_cache(self._content())
-            if not config.set_timing_cache(cache, ignore_mismatch=False):
-                self._log.append(f"WARNING: the timing cache {self._path} is another GPU's; begun anew")
+            if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+                self._log.append(f"WARNING: the timing cache {self._path} is refused; begun anew")
                 config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
     def keep(self, config: Any) -> None:  # noqa: ANN401 - the library is untyped
-        """Add what a build measured; builds that end meanwhile wait for each other."""
+        """Add what a build measured; builds that end meanwhile wait for each other.
+
+        A file that the library refuses - another GPU's, or damaged - is replaced: kept, it would cost
+        every later build its measurements.
+        """
         with self._harmless("written"), lock(str(self._path)):
-            cache = config.create_timing_cache(self._content())
-            cache.combine(config.get_timing_cache(), ignore_mismatch=False)
+            cache, own = config.create_timing_cache(self._content()), config.get_timing_cache()
+            if cache is None or not cache.combine(own, ignore_mismatch=False):
+                self._log.append(f"WARNING: the timing cache {self._path} is replaced by this build's own")
+                cache = own
             write_atomic(self._path, bytes(cache.serialize()))
 
     def _content(self) -> bytes:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 from cuda.bindings import driver, runtime
@@ -40,6 +40,8 @@ class FakeGpu:
         self.retained = 0
         self.alive: dict[str, int] = {}
         self.held: dict[int, NDArray[np.uint8]] = {}
+        self.lent: WeakKeyDictionary[object, set[int]] = WeakKeyDictionary()
+        """Addresses that something alive may still look at."""
         self.peak = 0
         self.now_ms = 0.0
         self.launches: list[str] = []
@@ -269,6 +271,8 @@ class DeviceAllocation:
         return self._address
 
     def free(self) -> None:
+        lent = any(self._address in addresses for addresses in self._gpu.lent.values())
+        assert not lent, f"{self._address} is freed under a context that holds it"
         if self._gpu.stack and not self._gpu.lost:  # else pycuda warns, and it is lost
             del self._gpu.held[self._address]
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
 from bobrt.errors import BobrtError, UsageError
 from bobrt.spec import Precision
-from engines import ort_trt, runtimes
-from engines.ort_cpu import CPU
+from engines import ort_cuda, ort_trt, runtimes
+from engines.ort_cpu import CPU, open_session
 from engines.ort_cuda import CUDA
+from engines.ort_memory import OrtMemory
 from engines.ort_trt import NO_TF32, TENSORRT, OrtTrtRunner
 from engines.runner import ReadBack
 
@@ -52,6 +54,46 @@ def test_the_providers_are_asked_in_turn_on_one_stream(write: Callable[..., Path
     assert options["trt_engine_cache_path"] == str(OrtTrtRunner(path, 1)._kept())
     assert options["trt_profile_min_shapes"] == "images:1x8x8x3"
     assert options["trt_profile_max_shapes"] == "images:256x8x8x3"
+
+
+def test_the_session_is_told_to_keep_the_engine_and_its_timings(
+    monkeypatch: pytest.MonkeyPatch, write: Callable[..., Path]
+) -> None:
+    """Or every opening would build, and measure, anew."""
+    handed: dict[str, Any] = {}
+
+    def that_far(*_: object, providers: list[tuple[str, dict[str, Any]]], **__: object) -> None:
+        handed.update(dict(providers)[TENSORRT])
+        raise BobrtError("that far")
+
+    monkeypatch.setattr(runtimes, "no_tensorrt_provider", lambda: None)
+    monkeypatch.setattr(ort_cuda, "open_session", that_far)
+    monkeypatch.setattr(OrtTrtRunner, "_memory", lambda self: OrtMemory(self.kind))
+    monkeypatch.setenv(NO_TF32, "as it was")  # and so it will be again
+    runner = OrtTrtRunner(write(), 1)
+
+    with pytest.raises(BobrtError, match="that far"):
+        runner.__enter__()
+
+    folder = str(runner._kept())
+    assert handed["trt_engine_cache_enable"] is True
+    assert handed["trt_engine_cache_path"] == folder
+    assert handed["trt_timing_cache_enable"] is True
+    assert handed["trt_timing_cache_path"] == folder
+
+
+def test_onnx_runtime_takes_the_options_for_what_they_are(
+    monkeypatch: pytest.MonkeyPatch, write: Callable[..., Path]
+) -> None:
+    """It reads them before it looks for TensorRT's libraries, and refuses a 1 where it wants a `True`."""
+    # This one step before it needs the libraries.
+    monkeypatch.setattr(ort.InferenceSession, "_register_ep_custom_ops", lambda *_: None)
+    path = write()
+    (name, options), *_ = OrtTrtRunner(path, 1)._providers(None)
+
+    open_session(str(path), 1, providers=[(name, options), (CPU, {})])
+    with pytest.raises(Exception, match="'trt_engine_cache_enable' should be 'True' or 'False'"):
+        open_session(str(path), 1, providers=[(name, {**options, "trt_engine_cache_enable": 1}), (CPU, {})])
 
 
 def test_a_file_with_a_batch_of_its_own_needs_no_profile(write: Callable[..., Path]) -> None:

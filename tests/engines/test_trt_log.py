@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import tensorrt_rtx as trt
+from onnx import TensorProto, helper
 
 from bobrt.errors import BobrtError
 from engines.runner import out_of_memory
@@ -19,6 +20,26 @@ def test_the_library_writes_through_its_own_logger() -> None:
     trt.OnnxParser(network, log.logger(trt)).parse(b"not an ONNX file")
 
     assert [line for line in log.lines if line.startswith("ERROR: ")]
+
+
+@pytest.mark.parametrize(
+    ("quiet", "kept"), [(False, {"VERBOSE", "INFO", "ERROR"}), (True, {"ERROR"})], ids=["all", "quiet"]
+)
+def test_what_is_timed_hears_warnings_and_errors_alone(quiet: bool, kept: set[str]) -> None:
+    """The log of a build has it all: the way to the engine too."""
+    log = Log([])
+    logger = log.logger(trt, quiet=quiet)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+    builder = trt.Builder(logger)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, logger)
+    parser.parse(model.SerializeToString())
+    parser.parse(b"not an ONNX file")
+
+    assert {line.partition(": ")[0] for line in log.lines} == kept
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import pytest
-from fake_gpu import COPY_MS, FakeGpu, installed
+from fake_gpu import COPY_MS, DeviceAllocation, FakeGpu, installed
 from fake_trt import RUN_MS, SIDE, Library, engine_file, expected
 
 from bobrt.artifacts import Manifest
@@ -122,6 +122,17 @@ def test_nothing_is_touched_before_it_is_entered_and_nothing_is_left_after(
 
     assert gpu.left() == {}
     assert gpu.stack == []
+
+
+def test_no_memory_is_freed_under_a_context(gpu: FakeGpu, runner: Open) -> None:
+    """The double refuses it, and leaving the runner does no such thing."""
+    with runner() as opened:
+        ask(opened, images(1))
+        for address in list(gpu.held):
+            with pytest.raises(AssertionError, match="freed under a context"):
+                DeviceAllocation(gpu, address).free()
+
+    assert gpu.left() == {}
 
 
 def test_one_call_runs_the_kernels_and_the_later_ones_a_graph(gpu: FakeGpu, runner: Open) -> None:
@@ -305,6 +316,14 @@ def test_another_thread_may_ask(gpu: FakeGpu, runner: Open) -> None:
     for batch, logits in zip(asked, found, strict=True):
         np.testing.assert_array_equal(logits, expected(batch))
     assert gpu.left() == {}
+
+
+def test_what_the_library_tells_beside_warnings_is_not_kept(runner: Open) -> None:
+    """It would cost time and memory where both are measured."""
+    with runner() as opened:
+        ask(opened, images(1))
+
+        assert opened._log.lines == []
 
 
 def test_a_file_that_is_no_engine_is_refused_in_the_library_s_words(

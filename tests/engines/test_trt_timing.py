@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 import tensorrt_rtx as trt
 
+from bobrt.paths import lock
 from engines.trt_identity import Place
 from engines.trt_timing import TimingCache
 
@@ -24,9 +26,12 @@ class Cache:
 
     def __init__(self, content: bytes) -> None:
         self.kernels = {*content.decode().split()}
+        self.foreign = content.startswith(b"foreign")
 
     def combine(self, other: Cache, ignore_mismatch: bool) -> bool:
         assert not ignore_mismatch
+        if self.foreign:
+            return False
         self.kernels |= other.kernels
         return True
 
@@ -37,16 +42,15 @@ class Cache:
 class Config:
     """A builder's configuration with such a cache."""
 
-    def __init__(self, *, mine: bool = True) -> None:
-        self._mine = mine
+    def __init__(self) -> None:
         self.given: list[set[str]] = []
 
-    def create_timing_cache(self, serialized_timing_cache: bytes) -> Cache:
-        return Cache(serialized_timing_cache)
+    def create_timing_cache(self, serialized_timing_cache: bytes) -> Cache | None:
+        return None if serialized_timing_cache.startswith(b"junk") else Cache(serialized_timing_cache)
 
     def set_timing_cache(self, cache: Cache, ignore_mismatch: bool) -> bool:
         assert not ignore_mismatch
-        if cache.kernels and not self._mine:
+        if cache.foreign:
             return False
         self._cache = cache
         self.given.append({*cache.kernels})
@@ -94,20 +98,45 @@ def test_another_library_or_gpu_has_a_file_of_its_own(tmp_path: Path, changes: d
     assert other.given == [set()]
 
 
-def test_one_that_the_library_calls_foreign_is_begun_anew(tmp_path: Path) -> None:
-    """Said in the build's log; the build goes on."""
+def test_a_build_waits_for_the_one_that_keeps_its_times(tmp_path: Path) -> None:
+    """Else it would read the file before the other had written, and its own would be lost or the other's."""
+    path = tmp_path / "times.bin"
+    config, log = Config(), []
+    cache = TimingCache(path, log)
+    cache.give(config)
+    config.measure("gemm")
+    keeping = threading.Thread(target=cache.keep, args=[config])
+
+    with lock(str(path)):
+        keeping.start()
+        keeping.join(0.2)
+        waited = keeping.is_alive()
+        path.write_bytes(b"conv")
+    keeping.join(30)
+
+    assert waited
+    assert path.read_bytes() == b"conv gemm"
+    assert log == []
+
+
+@pytest.mark.parametrize("content", [b"foreign conv", b"junk"], ids=["another GPU's", "damaged"])
+def test_one_that_the_library_refuses_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+    """Said in the build's log; the build goes on, and the next one knows what it measured."""
+    path = tmp_path / "times.bin"
+    path.write_bytes(content)
+    first, second = Config(), Config()
     log: list[str] = []
-    cache = TimingCache.of(tmp_path, PLACE, log)
-    first = Config()
+    cache = TimingCache(path, log)
+
     cache.give(first)
-    first.measure("conv")
+    first.measure("gemm")
     cache.keep(first)
+    cache.give(second)
 
-    foreign = Config(mine=False)
-    cache.give(foreign)
-
-    assert foreign.given == [set()]
-    assert ["is another GPU's" in line for line in log] == [True]
+    assert first.given == [set()]
+    assert path.read_bytes() == b"gemm"
+    assert second.given == [{"gemm"}]
+    assert [line.partition(f"{path} is ")[2].split()[0] for line in log] == ["refused;", "replaced"]
 
 
 def test_whatever_goes_wrong_is_a_line_in_the_log(tmp_path: Path) -> None:
