@@ -23,7 +23,7 @@ import msgspec
 from bench import cell
 from bench.nvml import device_lock_name
 from bench.orders import EVENTS_FD, Event, Order
-from bobrt.errors import BobrtError, ExitCode, MachineError
+from bobrt.errors import BobrtError, ExitCode, MachineError, one_line
 from bobrt.paths import ROOM, full_disk, lock
 from engines.runner import out_of_memory
 from engines.stages import workshop
@@ -48,7 +48,6 @@ def main() -> None:
             sys.exit(ExitCode.FAILED)
         except Exception as error:  # noqa: BLE001 - any bug of a model or a library is this cell's end, not the run's
             traceback.print_exc()
-            text = " ".join(str(error).split())[:300]
             if out_of_memory(error):
                 tell(kind="error", message=_out_of_memory(order))
             elif full := full_disk(error):
@@ -56,7 +55,7 @@ def main() -> None:
                 message = f"cannot write {where}: {full.strerror or full}"
                 tell(kind="error", error_kind=MachineError.kind, message=message, hint=ROOM)
             else:
-                tell(kind="error", message=f"{type(error).__name__}: {text}")
+                tell(kind="error", message=f"{type(error).__name__}: {one_line(error)}")
             sys.exit(ExitCode.FAILED)
 
 

@@ -6,9 +6,11 @@ is not a `BobrtError` is a bug: the CLI saves its traceback and ends with `INTER
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar, Literal
+from urllib.error import URLError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,6 +82,24 @@ class UnsupportedError(BobrtError):
 
     kind = "usage"
     exit_code = ExitCode.USAGE
+
+
+_MOST = 300
+_SIGNATURE = re.compile(r"/\S*?onnxruntime_src/\S+:\d+ [^(]*\((?:[^()]|\([^()]*\))*\)(?: const)? ?")
+"""Where in its C++ ONNX Runtime noticed: longer than what it noticed, and in front of it."""
+
+
+def one_line(said: BaseException | str) -> str:
+    """Return what an error of a library says in one line of at most 300 characters, or else its name.
+
+    Of a longer one the middle is left out: what went wrong is told at the start by some and last by others.
+    """
+    said = said.reason if isinstance(said, URLError) else said  # what the system said, without urllib's frame
+    text = " ".join(_SIGNATURE.sub(" ", str(said)).split())
+    if not text and isinstance(said, BaseException):
+        return type(said).__name__
+    half = (_MOST - 5) // 2
+    return text if len(text) <= _MOST else f"{text[:half]} ... {text[-half:]}"
 
 
 _LISTED = {"backbone", "task", "question", "runtime", "precision", "protocol", "plan"}

@@ -50,8 +50,3 @@ def ask(request: urllib.request.Request, patience_s: float) -> Callable[[], Exce
         return answer[0] if answer else TimeoutError(f"no answer within {patience_s:g} s")
 
     return wait
-
-
-def one_line(error: BaseException) -> str:
-    """Return what an error says, or its name, in one line."""
-    return " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__

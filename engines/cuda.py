@@ -14,8 +14,8 @@ from cuda.bindings import driver as cuda  # type: ignore[import-untyped]
 from cuda.bindings import runtime
 from pycuda import driver  # type: ignore[import-not-found]
 
-from bobrt.errors import BobrtError, MachineError
-from engines.runner import GpuFailure, one_line
+from bobrt.errors import BobrtError, MachineError, one_line
+from engines.runner import GpuFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,13 +22,13 @@ from torch import nn
 from bobrt import data
 from bobrt.artifacts import Job, Produced
 from bobrt.data.resize import resize
-from bobrt.errors import BobrtError
+from bobrt.errors import BobrtError, one_line
 from bobrt.spec import Batch, FileCard, Frozen, Kind
 from bobrt.system import cores
 from bobrt.tasks import cards
 from engines import macs, onnx_file, parity, rewrites
 from engines.ort_cpu import OrtCpuRunner
-from engines.runner import IMAGES, answers, one_line
+from engines.runner import IMAGES, answers
 from train import model
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from bobrt.artifacts import Produced
 from bobrt.errors import BobrtError
 from bobrt.spec import Frozen
 from engines import onnx_file
-from engines.runner import require_images
+from engines.runner import require_answers, require_images
 
 if TYPE_CHECKING:
     from bobrt.artifacts import Job
@@ -36,7 +36,7 @@ def make(job: Job) -> Produced:
 
     Raises:
         UsageError: The file is damaged.
-        BobrtError: It was edited since it was named, is too large for one file, or takes no images.
+        BobrtError: It was edited since it was named, is too large for one file, or is no engine for images.
 
     """
     given = msgspec.convert(job.options, type=GivenFile)
@@ -50,7 +50,9 @@ def make(job: Job) -> Produced:
             "choose a runtime that opens it where it lies: --runtime ort-cpu",
         )
     model = onnx_file.graph_of(path)
-    require_images(onnx_file.inputs_of(model), path)  # a builder would say so in its own words, or build it
+    # A builder would say so in its own words, or build it.
+    images = require_images(onnx_file.inputs_of(model), path)
+    require_answers(onnx_file.outputs_of(model), images.shape[0], path)
     if onnx_file.beside(model, path):
         onnx.save(onnx_file.load(path), copy)
     else:

@@ -16,7 +16,7 @@ from engines import macs
 from engines.runner import TensorMeta
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
@@ -94,12 +94,20 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 def inputs_of(model: onnx.ModelProto) -> dict[str, TensorMeta]:
     """Return what a model takes, by name; weights that are listed among its inputs are no inputs."""
     weights = {tensor.name for tensor in model.graph.initializer}
+    return {name: meta for name, meta in _metas(model.graph.input).items() if name not in weights}
+
+
+def outputs_of(model: onnx.ModelProto) -> dict[str, TensorMeta]:
+    """Return what a model answers, by name."""
+    return _metas(model.graph.output)
+
+
+def _metas(values: Iterable[onnx.ValueInfoProto]) -> dict[str, TensorMeta]:
     found = {}
-    for value in model.graph.input:
+    for value in values:
         kind = value.type.tensor_type
-        if value.name not in weights:
-            sides = tuple(side.dim_value if side.dim_value > 0 else None for side in kind.shape.dim)
-            found[value.name] = TensorMeta(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name, sides)
+        sides = tuple(side.dim_value if side.dim_value > 0 else None for side in kind.shape.dim)
+        found[value.name] = TensorMeta(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name, sides)
     return found
 
 

@@ -5,25 +5,26 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from bobrt.errors import BobrtError
+from bobrt.errors import BobrtError, one_line
 from engines import realised
-from engines.runner import TensorMeta, one_line
+from engines.runner import IMAGES, TensorMeta, require_answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
-    import numpy as np
     from numpy.typing import NDArray
 
     Providers = Sequence[str | tuple[str, dict[str, Any]]]
 
 CPU = "CPUExecutionProvider"
-_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
+_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
+"""Where ONNX Runtime's word is not numpy's in brackets."""
 _ERRORS_ONLY = 3
 _DAMAGED = (ort_errors.InvalidProtobuf, ort_errors.NoSuchFile)
 _REFUSED = (
@@ -100,12 +101,29 @@ def refusals(path: Path) -> Iterator[None]:
 
 def inputs_of(session: ort.InferenceSession) -> Mapping[str, TensorMeta]:
     """Return a session's inputs by name."""
+    return _metas(session.get_inputs())
+
+
+def outputs_of(session: ort.InferenceSession, path: Path) -> Mapping[str, TensorMeta]:
+    """Return a session's outputs by name.
+
+    Raises:
+        BobrtError: One of them is no row of numbers for each image.
+
+    """
+    outputs, images = _metas(session.get_outputs()), inputs_of(session).get(IMAGES)
+    if images and len(images.shape) == 4:  # noqa: PLR2004 - else it takes no images, which is told elsewhere
+        require_answers(outputs, images.shape[0], path)
+    return outputs
+
+
+def _metas(tensors: Sequence[ort.NodeArg]) -> dict[str, TensorMeta]:
     return {
         tensor.name: TensorMeta(
-            _TYPES.get(tensor.type, tensor.type),
+            _TYPES.get(tensor.type, tensor.type.removeprefix("tensor(").removesuffix(")")),
             tuple(side if isinstance(side, int) else None for side in tensor.shape),
         )
-        for tensor in session.get_inputs()
+        for tensor in tensors
     }
 
 
@@ -127,7 +145,7 @@ class OrtCpuRunner:
     def __enter__(self) -> Self:
         with refusals(self._path):
             self._session = open_session(str(self._path), self._threads, plain=self._plain)
-        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._outputs = list(outputs_of(self._session, self._path))
         return self
 
     def __exit__(
@@ -141,7 +159,8 @@ class OrtCpuRunner:
 
     def infer(self, feeds: Mapping[str, NDArray[np.uint8]]) -> Mapping[str, NDArray[np.float32]]:
         """Return the outputs by name for one batch."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
+        found = zip(self._outputs, self._session.run(self._outputs, feeds), strict=True)
+        return {name: value.astype(np.float32, copy=False) for name, value in found}
 
     def realised(self) -> dict[str, float] | None:
         """Return the fraction of multiply-adds at each precision, by a run of its own."""

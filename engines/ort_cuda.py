@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 import numpy as np
 import onnxruntime as ort
 
-from bobrt.errors import BobrtError
+from bobrt.errors import BobrtError, one_line
 from bobrt.spec import Precision
 from engines import realised, runtimes
-from engines.ort_cpu import CPU, inputs_of, open_session, refusals
+from engines.ort_cpu import CPU, inputs_of, open_session, outputs_of, refusals
 from engines.ort_memory import OrtMemory
-from engines.runner import IMAGES, GpuFailure, one_line
+from engines.runner import IMAGES, GpuFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,7 +52,7 @@ class _Bound(NamedTuple):
     images: NDArray[np.uint8]
     """On the host, as are the `answers`."""
     source: Any
-    answers: dict[str, NDArray[np.float32]]
+    answers: dict[str, NDArray[Any]]
     sinks: dict[str, Any]
 
 
@@ -86,6 +86,7 @@ class OrtCudaRunner:
             with refusals(self._path), GpuFailure():
                 self._session = open_session(str(self._path), self._threads, providers=providers)
             stack.callback(self._forget)
+            self._outputs = outputs_of(self._session, self._path)
             self._placed = _require(self._session, self.provider, self._path)
             self._bound: dict[int, _Bound] = {}
             self._options = ort.RunOptions()
@@ -118,7 +119,7 @@ class OrtCudaRunner:
             for name, sink in bound.sinks.items():
                 device.download(bound.answers[name], sink)
             device.sync()
-        return bound.answers
+        return {name: answer.astype(np.float32, copy=False) for name, answer in bound.answers.items()}
 
     def realised(self) -> dict[str, float] | None:
         """Return the fraction of multiply-adds at each precision, by a run of its own."""
@@ -170,8 +171,7 @@ class OrtCudaRunner:
         host = device.pinned(images.shape, np.uint8)
         source = device.buffer(images.nbytes)
         binding.bind_input(IMAGES, self.kind, 0, np.uint8, images.shape, source.ptr)
-        names = [output.name for output in self._session.get_outputs()]
-        for name in names:
+        for name in self._outputs:
             binding.bind_output(name, self.kind, 0)
         np.copyto(host, images)
         device.upload(source, host)
@@ -179,7 +179,10 @@ class OrtCudaRunner:
         device.sync()
         shapes = [tuple(value.shape()) for value in binding.get_outputs()]
         binding.clear_binding_outputs()
-        answers = {name: device.pinned(shape, np.float32) for name, shape in zip(names, shapes, strict=True)}
+        answers = {
+            name: device.pinned(shape, np.dtype(meta.dtype))
+            for (name, meta), shape in zip(self._outputs.items(), shapes, strict=True)
+        }
         sinks = {name: device.buffer(answer.nbytes) for name, answer in answers.items()}
         for name, answer in answers.items():
             binding.bind_output(name, self.kind, 0, answer.dtype, answer.shape, sinks[name].ptr)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from bobrt.errors import BobrtError
+from bobrt.errors import BobrtError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +19,12 @@ IMAGES = "images"
 """The one input of every graph bobrt ships: `uint8 [batch, height, width, 3]`."""
 
 
+NUMBERS = frozenset({"float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool"})
+"""What an engine may answer: numpy has no 16-bit float of the other kind, and none of eight bits."""
+
+
 class TensorMeta(NamedTuple):
-    """Type and shape of an input; a free dimension is None."""
+    """Type and shape of an input or output; a free dimension is None."""
 
     dtype: str
     shape: tuple[int | None, ...]
@@ -138,11 +142,6 @@ class GpuFailure:
             ) from error
 
 
-def one_line(error: BaseException) -> str:
-    """Return what an error says, in one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300]
-
-
 def require_images(inputs: Mapping[str, TensorMeta], path: object) -> TensorMeta:
     """Return the meta of `images`; raise if the file takes anything else.
 
@@ -171,6 +170,27 @@ def _how(meta: TensorMeta | None) -> str:
     return "export it with: bobrt export NAME --weights PATH"
 
 
+def require_answers(outputs: Mapping[str, TensorMeta], batch: int | None, path: object) -> None:
+    """Raise if a file answers what is no row of numbers for each image.
+
+    Args:
+        outputs: Those of the file, by name; of a shape nobody knows nothing is asked.
+        batch: Images it takes at once; None where that is free.
+        path: The file, for the message.
+
+    Raises:
+        BobrtError: Names the output, its type and its shape.
+
+    """
+    for name, meta in outputs.items():
+        rows = meta.shape[0] if meta.shape else None
+        if meta.dtype not in NUMBERS or rows not in {None, batch}:
+            raise BobrtError(
+                f"{path} answers {name} {meta}; a bobrt engine answers numbers, a row for each image",
+                "end its graph in a Cast to float32 with the batch axis in front, or: bobrt export NAME",
+            )
+
+
 def answers(runner: Runner, images: NDArray[np.uint8], batch: int) -> dict[str, NDArray[np.float32]]:
     """Return every output for every image.
 
@@ -182,6 +202,9 @@ def answers(runner: Runner, images: NDArray[np.uint8], batch: int) -> dict[str, 
         images: `uint8 [n, side, side, 3]`.
         batch: Images at a time, where the engine has no batch of its own.
 
+    Raises:
+        BobrtError: It does not answer a row for each image.
+
     """
     step = runner.inputs()[IMAGES].shape[0] or batch
     parts: list[Mapping[str, NDArray[np.float32]]] = []
@@ -191,6 +214,9 @@ def answers(runner: Runner, images: NDArray[np.uint8], batch: int) -> dict[str, 
         if asked < step:
             rows = np.concatenate([rows, np.repeat(rows[-1:], step - asked, axis=0)])
         outputs = runner.infer({IMAGES: rows})
+        if odd := [name for name, value in outputs.items() if value.shape[:1] != (step,)]:
+            had = f"{odd[0]} {list(outputs[odd[0]].shape)}"
+            raise BobrtError(f"the engine answers {had} for {step} images, not a row for each")
         # A runner may answer in buffers it will use again.
         parts.append({name: value[:asked].copy() for name, value in outputs.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

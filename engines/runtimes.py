@@ -34,8 +34,8 @@ RTX = {(7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1)}
 
 @cache
 def compute_capability() -> tuple[int, int] | None:
-    """Return the GPU's compute capability as the driver tells it, or None."""
-    found = re.match(r"(\d+)\.(\d+)", ask_gpu("compute_cap"))
+    """Return the compute capability of the GPU that may be used, as the driver tells it, or None."""
+    found = None if _hidden() else re.match(r"(\d+)\.(\d+)", ask_gpu("compute_cap"))
     return (int(found[1]), int(found[2])) if found else None
 
 
@@ -258,7 +258,7 @@ def cannot_build(runtime: Runtime) -> str:
     if not _importable(runtime.module):
         return _absent(runtime)
     if runtime.name == "tensorrt":
-        return no_driver()
+        return no_gpu()
     return not_for_rtx() if runtime.name == "tensorrt-rtx" else ""
 
 
@@ -316,9 +316,12 @@ def no_gpu_for_torch() -> str:
 
 def no_gpu() -> str:
     """Return why no NVIDIA GPU can be used, or an empty string if one can."""
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) in {"", "-1"}:
-        return f"CUDA_VISIBLE_DEVICES={visible} hides every GPU"
-    return no_driver()
+    return _hidden() or no_driver()
+
+
+def _hidden() -> str:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return f"CUDA_VISIBLE_DEVICES={visible} hides every GPU" if visible in {"", "-1"} else ""
 
 
 def versions(runtime: Runtime) -> dict[str, str | None]:

@@ -13,9 +13,9 @@ from bobrt.artifacts import Artifact, Stage, Target, Workshop
 from bobrt.catalogue import backbone
 from bobrt.errors import BobrtError, UnsupportedError, UsageError
 from bobrt.spec import EngineSpec, FileCard, Placement, Precision, Protocol
-from bobrt.system import no_driver, this_system
+from bobrt.system import this_system
 from bobrt.tasks import cards
-from engines.runtimes import RUNTIMES, Runtime, beyond
+from engines.runtimes import RUNTIMES, Runtime, beyond, no_gpu
 from train.options import CheckpointOptions
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def attack_target(checkpoint: Target, options: dict[str, Json]) -> Target:
 
 def _engine_spec(cell: Cell, runtime: Runtime) -> EngineSpec:
     """Return what a builder is asked for: an engine for the GPU at hand, or else for a named one."""
-    here, fp8 = not no_driver(), cell.precision is Precision.FP8
+    here, fp8 = not no_gpu(), cell.precision is Precision.FP8
     named = FP8_CAPABILITY if fp8 else DEFAULT_CAPABILITY
     return EngineSpec(
         runtime=runtime.name,

@@ -17,8 +17,8 @@ from torch import _inductor as inductor
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch._inductor.utils import fresh_cache
 
-from bobrt.errors import BobrtError
-from engines.runner import one_line, out_of_memory
+from bobrt.errors import BobrtError, one_line
+from engines.runner import out_of_memory
 from engines.torch_eager import TorchRunner
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from bobrt.errors import BobrtError
+from bobrt.errors import BobrtError, one_line
 from bobrt.spec import Precision
-from engines.runner import IMAGES, GpuFailure, TensorMeta, one_line
+from engines.runner import IMAGES, GpuFailure, TensorMeta
 from engines.runtimes import no_gpu_for_torch
 from train import model
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bobrt.errors import BobrtError
+from bobrt.errors import BobrtError, one_line
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -53,9 +53,5 @@ class Log:
         """
         errors = [line for line in self.lines if line.startswith(("ERROR", "INTERNAL_ERROR"))]
         if full := [line for line in errors if any(word in line for word in _MEMORY)]:
-            return MemoryError(f"{what}: out of memory: {_short(full[-1])}")
-        return BobrtError(f"{what}: {_short(errors[-1]) if errors else 'no reason given'}", hint)
-
-
-def _short(line: str) -> str:
-    return " ".join(line.split())[:300]
+            return MemoryError(f"{what}: out of memory: {one_line(full[-1])}")
+        return BobrtError(f"{what}: {one_line(errors[-1]) if errors else 'no reason given'}", hint)

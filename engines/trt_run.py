@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import msgspec
 
-from bobrt.errors import BobrtError, UsageError
+from bobrt.errors import BobrtError, UsageError, one_line
 from bobrt.paths import read_sealed, write_sealed
 from engines import trt_identity, trt_inspect
 from engines.cuda import Device
-from engines.runner import IMAGES, TensorMeta, one_line, out_of_memory, require_images
+from engines.runner import IMAGES, TensorMeta, out_of_memory, require_images
 from engines.trt_build import MODULES
 from engines.trt_log import Log
 from engines.trt_slot import Slot

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bobrt.errors import BobrtError
-from engines.runner import IMAGES, one_line
+from bobrt.errors import BobrtError, one_line
+from engines.runner import IMAGES
 
 if TYPE_CHECKING:
     from types import ModuleType

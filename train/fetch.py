@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from bobrt import __version__, reach
-from bobrt.errors import BobrtError, MachineError, UsageError
+from bobrt.errors import BobrtError, MachineError, UsageError, one_line
 from bobrt.paths import CANNOT_WRITE, lock, sha256_of
 from bobrt.spec import digest
 
@@ -144,7 +144,7 @@ def require_served(name: str, url: str, hint: str, whose: str = "the hub") -> No
         error.close()
         raise _refusal(name, url, error.code, hint, whose)
     if error:
-        reason = reach.one_line(error)
+        reason = one_line(error)
         raise MachineError(f"{whose} cannot be reached for the weights of {name} ({url}: {reason})", hint)
 
 
@@ -173,7 +173,7 @@ def _from_hub(name: str, repo: str, file: str, revision: str | None, report: Rep
         if isinstance(cause, HfHubHTTPError):
             raise _refusal(name, url, cause.response.status_code, WITHOUT, "the hub") from error
         raise MachineError(
-            f"the weights of {name} cannot be fetched ({url}: {reach.one_line(cause)})", WITHOUT
+            f"the weights of {name} cannot be fetched ({url}: {one_line(cause)})", WITHOUT
         ) from error
 
 
@@ -207,7 +207,7 @@ def _download(name: str, url: str, path: Path, report: Report) -> None:
         if getattr(error, "errno", None) in CANNOT_WRITE:
             raise
         raise MachineError(
-            f"the weights of {name} cannot be fetched ({url}: {reach.one_line(error)})", WITHOUT
+            f"the weights of {name} cannot be fetched ({url}: {one_line(error)})", WITHOUT
         ) from error
     if size is not None and (got := partial.stat().st_size) != size:
         raise MachineError(

@@ -16,9 +16,9 @@ import msgspec
 
 from bobrt.artifacts import version
 from bobrt.data import hub_address, hub_layout
-from bobrt.errors import AbsentDataError, BobrtError, MachineError, UsageError, unknown
+from bobrt.errors import AbsentDataError, BobrtError, MachineError, UsageError, one_line, unknown
 from bobrt.paths import CANNOT_WRITE, lock, write_atomic
-from bobrt.reach import DENIED, GONE, one_line
+from bobrt.reach import DENIED, GONE
 from bobrt.spec import Frozen
 from bobrt.strict import parse_json, read_text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import get_args
+from urllib.error import URLError
 
 import pytest
 
@@ -16,6 +17,7 @@ from bobrt.errors import (
     NothingMatchedError,
     UnsupportedError,
     UsageError,
+    one_line,
     unknown,
 )
 
@@ -50,6 +52,33 @@ def test_the_kinds_of_errors_are_a_closed_set() -> None:
         "internal",
         "interrupted",
     }
+
+
+SAID = (
+    "[ONNXRuntimeError] : 1 : FAIL : Load model from it.onnx failed:"
+    "/onnxruntime_src/onnxruntime/core/graph/model_load_utils.h:46 void onnxruntime::ValidateOpsetForDomain("
+    "const std::unordered_map<std::__cxx11::basic_string<char>, int>&, const onnxruntime::logging::Logger&, "
+    "std::function<void(int)>) const Opset 99 is under development"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (ValueError("two\n  lines"), "two lines"),
+        (ValueError(), "ValueError"),
+        ("", ""),
+        (URLError(OSError("refused")), "refused"),
+        (
+            SAID,
+            "[ONNXRuntimeError] : 1 : FAIL : Load model from it.onnx failed: Opset 99 is under development",
+        ),
+        ("a" * 500 + "why", "a" * 147 + " ... " + "a" * 144 + "why"),
+    ],
+)
+def test_what_a_library_says_is_told_in_one_line(said: BaseException | str, told: str) -> None:
+    """Without where in its code it was; from a long tale the middle is left out, never the end."""
+    assert one_line(said) == told
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,17 @@ def test_a_file_edited_since_it_was_named_is_refused(model: onnx.ModelProto, tmp
         taken(path, tmp_path / "copy", "0" * 64)
 
 
+def test_an_answer_that_numpy_has_not_is_refused(graph: Graph, tmp_path: Path) -> None:
+    """Before an engine is built whose answers nobody could read."""
+    path = tmp_path / "theirs.onnx"
+    cast = helper.make_node("Cast", ["x"], ["y"], to=onnx.TensorProto.BFLOAT16)
+    model = graph([cast], [])
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.BFLOAT16
+    onnx.save(model, path)
+    with pytest.raises(BobrtError, match=r"theirs.onnx answers y bfloat16 \["):
+        taken(path, tmp_path / "copy")
+
+
 def test_a_file_too_large_for_one_is_refused(
     model: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

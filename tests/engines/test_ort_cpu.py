@@ -76,7 +76,7 @@ WEIGHT = helper.make_tensor("w", TensorProto.BFLOAT16, [2, 3, 1, 1], [1.0] * 6)
         (([node("Frobnicate", ["x"], ["y"], domain="acme")], [], 20), "acme"),
         ((BFLOAT, [WEIGHT], 22), "Conv"),
         (([node("Add", ["x", "nowhere"], ["y"])], [], 20), "nowhere"),
-        ((DOUBLE, [], 99), "opset|Opset"),
+        ((DOUBLE, [], 99), r"till opset \d+"),
     ],
     ids=["unknown node type", "unknown domain", "no kernel on the CPU", "broken graph", "opset too new"],
 )

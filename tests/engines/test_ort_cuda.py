@@ -116,22 +116,21 @@ NETWORK = [
     node("Shape", ["f"], ["s"]),
     node("ConstantOfShape", ["s"], ["nothing"]),
     node("Add", ["f", "nothing"], ["features"]),
-    node("Softmax", ["features"], ["logits"]),
+    node("Softmax", ["features"], ["likely"]),
+    node("Cast", ["likely"], ["logits"], to=TensorProto.FLOAT16),
 ]
+TYPES = {"features": TensorProto.FLOAT, "logits": TensorProto.FLOAT16}
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network of two outputs, with a free batch axis that it reads to shape its answers."""
+    """A small network of two outputs of two types, with a free batch axis that it reads to shape them."""
     kernel = np.random.default_rng(0).normal(0, 1e-2, (5, 3, 3, 3)).astype(np.float32)
     graph = helper.make_graph(
         NETWORK,
         "small",
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 8, 8, 3])],
-        [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 5])
-            for name in ("features", "logits")
-        ],
+        [helper.make_tensor_value_info(name, kind, ["batch", 5]) for name, kind in TYPES.items()],
         [numpy_helper.from_array(kernel, "kernel")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
@@ -161,6 +160,7 @@ def test_bound_buffers_answer_what_plain_calls_do(
 
     assert want.keys() == got.keys() == {"features", "logits"}
     for name, value in want.items():
+        assert got[name].dtype == np.float32
         np.testing.assert_array_equal(got[name], value)
         np.testing.assert_array_equal(again[name], value)
         np.testing.assert_allclose(alone[name], value[:1], rtol=1e-5)

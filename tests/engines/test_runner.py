@@ -13,7 +13,15 @@ from onnx import TensorProto, helper
 
 from bobrt.errors import BobrtError
 from engines.ort_cpu import OrtCpuRunner
-from engines.runner import IMAGES, GpuFailure, TensorMeta, answers, out_of_memory, require_images
+from engines.runner import (
+    IMAGES,
+    GpuFailure,
+    TensorMeta,
+    answers,
+    out_of_memory,
+    require_answers,
+    require_images,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,6 +81,48 @@ def test_every_image_is_answered_once_and_in_order(fixed: int | None, count: int
     assert runner.asked == asked
     np.testing.assert_array_equal(got["first"][:, 0], np.arange(count))
     np.testing.assert_array_equal(got["twice"][:, 0], 2 * np.arange(count))
+
+
+@pytest.mark.parametrize("shape", [(), (1, 2), (5, 2)])
+def test_an_engine_that_answers_no_row_for_each_image_is_refused(shape: tuple[int, ...]) -> None:
+    """Whatever the file promised: a scalar, or rows that do not depend on how many images there are."""
+    runner = Echo(None)
+    runner.infer = lambda _: {"logits": np.zeros(shape, np.float32)}  # type: ignore[method-assign]
+    with pytest.raises(BobrtError) as caught:
+        answers(runner, pictures(4), batch=4)
+    assert caught.value.message == f"the engine answers logits {list(shape)} for 4 images, not a row for each"
+
+
+@pytest.mark.parametrize(
+    ("meta", "batch"),
+    [
+        (TensorMeta("float32", (None, 10)), None),
+        (TensorMeta("float16", (8, 10)), 8),
+        (TensorMeta("int64", (None,)), None),
+        (TensorMeta("float32", ()), None),
+    ],
+)
+def test_a_row_of_numbers_for_each_image_is_let_pass(meta: TensorMeta, batch: int | None) -> None:
+    """Of no known shape it may be one."""
+    require_answers({"logits": meta}, batch, "it.onnx")
+
+
+@pytest.mark.parametrize(
+    ("meta", "batch", "had"),
+    [
+        (TensorMeta("bfloat16", (None, 10)), None, "bfloat16 [?, 10]"),
+        (TensorMeta("string", (None,)), None, "string [?]"),
+        (TensorMeta("float32", (1, 10)), None, "float32 [1, 10]"),
+        (TensorMeta("float32", (1, 10)), 8, "float32 [1, 10]"),
+    ],
+)
+def test_an_answer_that_is_no_row_of_numbers_is_refused(meta: TensorMeta, batch: int, had: str) -> None:
+    """Before an engine is built of it: numpy has no such number, or the batch makes no difference."""
+    with pytest.raises(BobrtError) as caught:
+        require_answers({"features": TensorMeta("float32", (None, 4)), "logits": meta}, batch, "it.onnx")
+    asked = "a bobrt engine answers numbers, a row for each image"
+    assert caught.value.message == f"it.onnx answers logits {had}; {asked}"
+    assert "Cast to float32" in caught.value.hint
 
 
 def test_an_engine_that_takes_images_is_let_pass() -> None:

@@ -165,6 +165,23 @@ def test_what_computes_on_the_gpu_is_known_without_loading_anything(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert no_gpu_for_torch() == "CUDA_VISIBLE_DEVICES=-1 hides every GPU"
     assert cannot_run(RUNTIMES.get("ort-cuda")) == "CUDA_VISIBLE_DEVICES=-1 hides every GPU"
+    monkeypatch.setattr(runtimes, "_importable", lambda _: True)
+    assert cannot_build(RUNTIMES.get("tensorrt")) == "CUDA_VISIBLE_DEVICES=-1 hides every GPU"
+
+
+@pytest.mark.parametrize(("visible", "told"), [("0", (9, 0)), ("", None), ("-1", None)])
+def test_a_hidden_gpu_is_not_built_for(
+    monkeypatch: pytest.MonkeyPatch, visible: str, told: tuple[int, int] | None
+) -> None:
+    """TensorRT for RTX builds for another one then, whatever nvidia-smi names."""
+    monkeypatch.setattr(runtimes, "no_driver", lambda: "")
+    monkeypatch.setattr(runtimes, "ask_gpu", lambda _: "9.0")
+    monkeypatch.setattr(runtimes, "compute_capability", runtimes.compute_capability.__wrapped__)
+    monkeypatch.setattr(runtimes, "_importable", lambda _: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    assert runtimes.compute_capability() == told
+    assert bool(cannot_build(RUNTIMES.get("tensorrt-rtx"))) == (told is not None)
 
 
 def test_torch_compile_says_which_tool_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,7 @@ def test_the_drop_that_is_allowed_reaches_the_eight_bit_stages_alone() -> None:
 
 def test_with_no_gpu_an_engine_is_for_a_named_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The target is compute capability 8.6, and no machine is named: the engine is everyone's."""
-    monkeypatch.setattr(stages, "no_driver", lambda: "no NVIDIA driver on this machine")
+    monkeypatch.setattr(stages, "no_gpu", lambda: "no NVIDIA driver on this machine")
 
     options = target(cell("tensorrt-rtx")).options
 
@@ -182,11 +182,21 @@ def test_with_no_gpu_an_engine_is_for_a_named_one(monkeypatch: pytest.MonkeyPatc
 
 def test_with_a_gpu_an_engine_is_for_it_and_for_no_other_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine built in place is known by the machine it was built on."""
-    monkeypatch.setattr(stages, "no_driver", lambda: "")
+    monkeypatch.setattr(stages, "no_gpu", lambda: "")
 
     options = target(cell("tensorrt")).options
 
     assert (options["compute_capability"], options["device"]) == ("current", this_system().id)
+
+
+def test_with_a_hidden_gpu_an_engine_is_for_a_named_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could say for which, nor run it here."""
+    monkeypatch.setattr(runtimes, "no_driver", lambda: "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+
+    options = target(cell("tensorrt-rtx")).options
+
+    assert (options["compute_capability"], options["device"]) == ("8.6", "")
 
 
 @pytest.mark.parametrize("name", plans.bundled())

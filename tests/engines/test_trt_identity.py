@@ -98,12 +98,12 @@ def test_a_free_batch_axis_is_tuned_for_one_a_few_and_many(
 def test_fp8_is_for_the_first_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no GPU; where there is one, for that."""
     fp8 = msgspec.structs.replace(CELL, runtime="tensorrt-rtx", precision=Precision.FP8)
-    monkeypatch.setattr(stages, "no_driver", lambda: "no NVIDIA driver")
+    monkeypatch.setattr(stages, "no_gpu", lambda: "no NVIDIA driver")
 
     assert spec_of(fp8).compute_capability == "8.9"
     assert spec_of(msgspec.structs.replace(fp8, precision=Precision.BF16)).compute_capability == "8.6"
 
-    monkeypatch.setattr(stages, "no_driver", lambda: "")
+    monkeypatch.setattr(stages, "no_gpu", lambda: "")
     assert spec_of(fp8).compute_capability == "current"
 
 
