@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import re
 import shlex
 from itertools import product
@@ -99,3 +101,17 @@ def test_the_readme_shows_a_command_of_each_kind() -> None:
     for words in ("pick --results bench/published/", "report --results bench/published/gauntlet"):
         assert f"    bobrt {words}" in README
     assert run_bobrt("report", "--results", PUBLISHED / "quick").out in README
+
+
+def test_the_support_matrix_is_what_its_records_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is made of them, each is of an architecture of the catalogue, and the goals are kept."""
+    monkeypatch.syspath_prepend(ROOT / "tests" / "benchmarks")
+    matrix = importlib.import_module("matrix")
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(matrix.RECORDS.glob("*.json"))]
+
+    assert matrix.TABLE.read_text(encoding="utf-8") == matrix.table(records)
+    assert {record["architecture"] for record in records} <= matrix.architectures().keys()
+    counted = [record for record in records if not matrix._too_large(record)]
+    assert len(counted) >= 60
+    for precision, goal in matrix.GOALS.items():
+        assert sum(matrix._holds(r, precision) for r in counted) >= goal / 100 * len(counted), precision

@@ -4,18 +4,22 @@
 
 Writes one JSON file for each into `docs/support-matrix/`, and the table of them all into
 `docs/support-matrix.md`. What has a record made by today's tools is not done again: stopped at any
-time, it goes on. Named architectures alone: `python -P tests/benchmarks/matrix.py resnet50 convnext_tiny`.
+time, it goes on. Named architectures alone, and of those the steps whose process died once more:
+`python -P tests/benchmarks/matrix.py resnet50 convnext_tiny`. To do one anew, delete its record.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -28,6 +32,7 @@ from bobrt.artifacts import version
 from bobrt.catalogue import BACKBONES
 from bobrt.paths import lock, write_atomic
 from bobrt.spec import Precision
+from bobrt.system import this_system
 
 if TYPE_CHECKING:
     from bobrt.spec import Backbone
@@ -49,7 +54,23 @@ LIMIT_S = 1800
 GOALS = {"fp32": 100, "fp16": 100, "bf16": 95, "int8": 95, "fp8": 95}
 LARGE_M = 300
 HALF = 0.5
+FAR = 1.0
+"""Gap of an fp16 file whose answers are as far from fp32's as those are from each other: noise."""
 NOTHING = "there is no file to go on from"
+ABOUT = """
+Made by `make matrix`, on a machine without a GPU: each architecture of the catalogue at its own input size, with
+a free batch axis, from random weights. **fp32** is the export, its parity with PyTorch, and the build for
+TensorRT-RTX; the others are the conversion of that file (eight calibration images) and its build, for compute
+capability 8.6, fp8 for 8.9. Numbers are parity in fp32 (largest difference over largest answer; above 1e-4 where
+PyTorch's own rounding, told by fp64, is of that size: [method](method.md)) and the share of multiply-adds at the
+precision; behind that of fp16, how far its answers are from fp32's (mean difference over mean spread; above 1, or
+not a number, it does not hold). A build proves that TensorRT takes the graph; it tells neither speed nor accuracy.
+With less than half at the precision it does not hold; ModelOpt leaves convolutions of 16 channels and fewer out of
+fp8, where they would be no faster. No bf16 file is run here: ONNX Runtime has no such kernels on a CPU; any other
+file that it cannot open is a hole. No block is kept out of int8 or fp8, and nothing is judged: weights are random.
+A record is kept while the versions below are installed; it names the commit of bobrt it was made at (older ones
+do not). Above 300 M parameters, what does not fit here is listed and not counted.
+"""
 
 
 def main() -> None:
@@ -61,28 +82,33 @@ def main() -> None:
     entries = architectures()
     for name in names or entries:
         with lock(str(RECORDS / name)):
-            _architecture(name, entries[name])
+            _architecture(name, entries[name], again=bool(names))
     write_atomic(TABLE, table([_read(path) for path in sorted(RECORDS.glob("*.json"))]).encode())
 
 
 def architectures() -> dict[str, Backbone]:
-    """Return one entry of the catalogue for each architecture, the smallest first."""
+    """Return one entry of the catalogue for each architecture, the smallest first.
+
+    Called by timm's name for it; one that has arguments of its own by its entry's.
+    """
     found: dict[str, Backbone] = {}
     for entry in sorted(BACKBONES.all().values(), key=lambda b: b.params_m or 0.0):
-        name = entry.timm.partition(".")[0]
-        if not entry.args:
-            found.setdefault(name, entry)
+        found.setdefault(entry.name if entry.args else entry.timm.partition(".")[0], entry)
     return found
 
 
-def _architecture(name: str, entry: Backbone) -> None:
+def _architecture(name: str, entry: Backbone, *, again: bool) -> None:
     path = RECORDS / f"{name}.json"
     record = _read(path) if path.is_file() else {}
+    if again and record:
+        record["steps"] = {step: found for step, found in record["steps"].items() if not _died(found)}
     tools = {tool: version(tool) for tool in TOOLS}
     if record.get("tools") == tools and all(step in record["steps"] for p in PHASES.values() for step in p):
         console.note(f"{name}: done")
         return
-    record = {"architecture": name, "backbone": entry.name, "tools": tools, "steps": {}}
+    if record.get("tools") != tools:
+        record = {"architecture": name, "backbone": entry.name, "tools": tools, "steps": {}}
+    record["commit"] = this_system().commit
     with tempfile.TemporaryDirectory(prefix="bobrt-matrix-") as folder:
         for phase, steps in PHASES.items():
             while missing := [step for step in steps if step not in record["steps"]]:
@@ -90,7 +116,7 @@ def _architecture(name: str, entry: Backbone) -> None:
                 left = [step for step in missing if step not in record["steps"]]
                 # The process died in it; where others came before, what they left in memory may be why.
                 if left[:1] == missing[:1]:
-                    died = {"ok": False, "why": ended, "seconds": None, "peak_gb": peak_gb}
+                    died = {"ok": False, "why": ended, "died": True, "seconds": None, "peak_gb": peak_gb}
                     record["steps"][left[0]] = died
                 _write(path, record)
             console.note(f"{name}: {phase}: " + ", ".join(_short(record, step) for step in steps))
@@ -108,10 +134,18 @@ def _run(name: str, phase: str, folder: Path, record: dict[str, Any]) -> tuple[s
     late.start()
     _, status, used = os.wait4(process.pid, 0)  # a process that was killed cannot tell what it took
     code = process.returncode = os.waitstatus_to_exitcode(status)
-    ended = f"its process ended with exit code {code}" if late.is_alive() else f"given up after {LIMIT_S} s"
+    ended = f"its process ended with exit code {code}"
+    if not late.is_alive():
+        ended = f"given up after {LIMIT_S} s"
+    elif code == -signal.SIGKILL:  # as the kernel does to whoever takes the last of the memory
+        ended = f"killed: {this_system().memory_gb:.1f} GB of memory were not enough"
     late.cancel()
     record.update(_read(told))
     return ended, _gb(used)
+
+
+def _died(found: dict[str, Any]) -> bool:
+    return bool(found.get("died"))
 
 
 def _gb(used: resource.struct_rusage) -> float:
@@ -157,12 +191,14 @@ def _step(entry: Backbone, step: str, folder: Path, record: dict[str, Any]) -> d
     if share < HALF:
         found["why"] = architecture.elsewhere(path, precision)
     try:
-        found["gap"] = architecture.gap(folder / "model.onnx", path, precision)
+        gap = architecture.gap(folder / "model.onnx", path, precision)
     except Exception as error:
         if precision is not Precision.BF16:  # what ONNX Runtime cannot open, nobody can judge or run in it
             raise
-        found["not_run"] = _told(error, folder)[:200]
-    return found
+        return found | {"not_run": _told(error, folder)[:200]}
+    if not math.isfinite(gap) or (precision is Precision.FP16 and gap > FAR):
+        raise ValueError(f"its answers are {gap:.2g} times their spread from fp32's")
+    return found | {"gap": gap}
 
 
 def _told(error: Exception, folder: Path) -> str:
@@ -177,16 +213,7 @@ def table(records: list[dict[str, Any]]) -> str:
     lines = [
         "# Support matrix",
         "",
-        "Made by `make matrix`, on a machine without a GPU: each architecture of the catalogue at its own",
-        "input size, with a free batch axis, from random weights. **fp32** is the export, its parity with",
-        "PyTorch, and the build for TensorRT-RTX; the others are the conversion of that file (eight",
-        "calibration images) and its build, for compute capability 8.6, fp8 for 8.9. Numbers are parity in",
-        "fp32 (largest difference over largest answer) and the share of multiply-adds at the precision. A",
-        "build proves that TensorRT takes the graph; it tells neither speed nor accuracy. With less than",
-        "half at the precision it does not hold; ModelOpt leaves convolutions of 16 channels and fewer out",
-        "of fp8, where they would be no faster. No bf16 file is run here: ONNX Runtime has no such kernels",
-        "on a CPU; any other file that it cannot open is a hole. No block is kept out of int8 or fp8, and",
-        "nothing is judged: weights are random.",
+        *textwrap.wrap(" ".join(ABOUT.split()), 100),
         "",
         ", ".join(f"{tool} {number}" for tool, number in versions.items()) + ".",
         "",
@@ -203,7 +230,7 @@ def table(records: list[dict[str, Any]]) -> str:
         "| --- | ---: | ---: |" + " --- |" * len(GOALS),
     ]
     lines += [
-        f"| {r['architecture']} | {r.get('params_m', '')} | {r.get('size', '')} | "
+        f"| {r['architecture']} | {_params_m(r) or ''} | {r.get('size', '')} | "
         + " | ".join(_cell(r, p) for p in GOALS)
         + " |"
         for r in records
@@ -226,8 +253,13 @@ def table(records: list[dict[str, Any]]) -> str:
 
 def _too_large(record: dict[str, Any]) -> bool:
     """Tell whether an architecture above 300 M parameters did not fit: it is listed, and not counted."""
-    large = (record.get("params_m") or BACKBONES.get(record["backbone"]).params_m or 0.0) > LARGE_M
+    large = _params_m(record) > LARGE_M
     return large and not all(_holds(record, precision) for precision in GOALS)
+
+
+def _params_m(record: dict[str, Any]) -> float:
+    """Return the parameters that were counted, or where nothing could be built those of the entry."""
+    return record.get("params_m") or BACKBONES.get(record["backbone"]).params_m or 0.0
 
 
 def _needed(precision: str) -> list[str]:
@@ -244,7 +276,9 @@ def _cell(record: dict[str, Any], precision: str) -> str:
     made = record["steps"].get(_needed(precision)[0], {})
     if not _holds(record, precision):
         return f"**no** ({100 * made['share']:.0f} %)" if made.get("share", 1.0) < HALF else "**no**"
-    return f"{made['parity']:.0e}" if precision == "fp32" else f"{100 * made['share']:.0f} %"
+    if precision == "fp32":
+        return f"{made['parity']:.0e}"
+    return f"{100 * made['share']:.0f} %" + (f", {made['gap']:.0e}" if precision == "fp16" else "")
 
 
 def _holes(record: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
