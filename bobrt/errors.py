@@ -85,6 +85,7 @@ class UnsupportedError(BobrtError):
 
 
 _MOST = 300
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _SIGNATURE = re.compile(r"/\S*?onnxruntime_src/\S+:\d+ [^(]*\((?:[^()]|\([^()]*\))*\)(?: const)? ?")
 """Where in its C++ ONNX Runtime noticed: longer than what it noticed, and in front of it."""
 
@@ -95,7 +96,7 @@ def one_line(said: BaseException | str) -> str:
     Of a longer one the middle is left out: what went wrong is told at the start by some and last by others.
     """
     said = said.reason if isinstance(said, URLError) else said  # what the system said, without urllib's frame
-    text = " ".join(_SIGNATURE.sub(" ", str(said)).split())
+    text = " ".join(_SIGNATURE.sub(" ", _COLOUR.sub("", str(said))).split())
     if not text and isinstance(said, BaseException):
         return type(said).__name__
     half = (_MOST - 5) // 2

@@ -65,8 +65,7 @@ class TorchCompileRunner(TorchRunner):
         limits = {"recompile_limit": SHAPES, "fail_on_recompile_limit_hit": True, "suppress_errors": False}
         # Weights as constants let convolutions take in their norms, and a CPU reorder both beforehand.
         # Read while tracing too, so not one of the options.
-        frozen = self._gpu is None
-        how = {"compile_threads": self._threads, "freezing": frozen}
+        how = {"compile_threads": self._threads, "freezing": True}
         # Settings are a thread's own, and LoadGen asks from another: they go along with every call.
         with dynamo.config.patch(limits), inductor.config.patch(how):
             context = copy_context()

@@ -324,9 +324,9 @@ def load_local(model: Model, backbone: Backbone, path: Path) -> None:
         state = {
             name.removeprefix("backbone."): v for name, v in state.items() if name.startswith("backbone.")
         }
+    names = trunk.pretrained_cfg.get("classifier") or ()
+    heads = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
     if not trunk.num_classes:
-        names = trunk.pretrained_cfg.get("classifier") or ()
-        heads = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
         # An empty tuple would be a prefix of nothing, as it should be.
         state = {name: value for name, value in state.items() if not name.startswith(heads)}
-    weights.load_strictly(trunk, state, path)
+    weights.load_strictly(trunk, state, path, heads)

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bobrt.errors import UsageError
+from bobrt.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,8 +72,14 @@ def state_in(content: object, path: Path, inside: str = "") -> State:
     )
 
 
-def load_strictly(module: nn.Module, state: State, path: Path) -> None:
+def load_strictly(module: nn.Module, state: State, path: Path, classifier: tuple[str, ...] = ()) -> None:
     """Load a state dict with no key missing, extra or of another shape.
+
+    Args:
+        module: What it is for.
+        state: The state dict.
+        path: Where it is from, for the message.
+        classifier: How the names of the module's own classifier begin: one that does not fit has a way out.
 
     Raises:
         UsageError: Names the first keys that do not fit.
@@ -86,11 +92,23 @@ def load_strictly(module: nn.Module, state: State, path: Path) -> None:
         if state[name].shape != wanted[name].shape
     ]
     missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    require_fit(path, {"missing": missing, "extra": extra, "of another shape": shapes})
+    hint = ""
+    if all(name.startswith(classifier) for name in [*missing, *extra, *shapes]):
+        hint = "--task NAME brings a classifier of its own, and leaves the file's out"
+    elif wrap := _wrapping(missing, extra):
+        hint = f"save the network inside: torch.save(net.{wrap}.state_dict(), PATH)"
+    require_fit(path, {"missing": missing, "extra": extra, "of another shape": shapes}, hint)
     module.load_state_dict(state)
 
 
-def require_fit(path: Path | str, odd: Mapping[str, Sequence[str]]) -> None:
+def _wrapping(missing: Sequence[str], extra: Sequence[str]) -> str:
+    """Return what a file's names all have in front of the wanted ones: `module` of a DataParallel, say."""
+    first = {name.partition(".")[0] for name in extra}
+    inside = {name.partition(".")[2] for name in extra}
+    return first.pop() if len(first) == 1 and missing and inside >= set(missing) else ""
+
+
+def require_fit(path: Path | str, odd: Mapping[str, Sequence[str]], hint: str = "") -> None:
     """Raise `UsageError` with the first of the keys that are odd, by what is odd about them, if any are."""
     parts = [
         f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"  # noqa: PLR2004
@@ -98,7 +116,7 @@ def require_fit(path: Path | str, odd: Mapping[str, Sequence[str]]) -> None:
         if names
     ]
     if parts:
-        raise UsageError(f"checkpoint {path} does not fit: keys {'; '.join(parts)}")
+        raise UsageError(f"checkpoint {path} does not fit: keys {'; '.join(parts)}", hint)
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -110,4 +128,4 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return one_line((str(error).splitlines() or [type(error).__name__])[0])

@@ -58,18 +58,19 @@ FAR = 1.0
 """Gap of an fp16 file whose answers are as far from fp32's as those are from each other: noise."""
 NOTHING = "there is no file to go on from"
 ABOUT = """
-Made by `make matrix`, on a machine without a GPU: each architecture of the catalogue at its own input size, with
-a free batch axis, from random weights. **fp32** is the export, its parity with PyTorch, and the build for
-TensorRT-RTX; the others are the conversion of that file (eight calibration images) and its build, for compute
-capability 8.6, fp8 for 8.9. Numbers are parity in fp32 (largest difference over largest answer; above 1e-4 where
-PyTorch's own rounding, told by fp64, is of that size: [method](method.md)) and the share of multiply-adds at the
-precision; behind that of fp16, how far its answers are from fp32's (mean difference over mean spread; above 1, or
-not a number, it does not hold). A build proves that TensorRT takes the graph; it tells neither speed nor accuracy.
-With less than half at the precision it does not hold; ModelOpt leaves convolutions of 16 channels and fewer out of
-fp8, where they would be no faster. No bf16 file is run here: ONNX Runtime has no such kernels on a CPU; any other
-file that it cannot open is a hole. No block is kept out of int8 or fp8, and nothing is judged: weights are random.
-A record is kept while the versions below are installed; it names the commit of bobrt it was made at (older ones
-do not). Above 300 M parameters, what does not fit here is listed and not counted.
+Made by `make matrix`, on a machine without a GPU: each architecture of the catalogue at its own input size,
+with a free batch axis, from random weights. **fp32** is the export, its parity with PyTorch, and the build
+for TensorRT-RTX; the others are the conversion of that file (eight calibration images) and its build, for
+compute capability 8.6, fp8 for 8.9. Numbers are parity in fp32 (largest difference over largest answer;
+above 1e-4 where PyTorch's own rounding, told by fp64, is of that size: [method](method.md)) and the share
+of multiply-adds at the precision; behind that of fp16, how far its answers are from fp32's (mean difference
+over mean spread; above 1, or not a number, it does not hold). A build proves that TensorRT takes the graph;
+it tells neither speed nor accuracy. With less than half at the precision it does not hold; ModelOpt leaves
+convolutions of 16 channels and fewer out of fp8, where they would be no faster. No bf16 file is run here:
+ONNX Runtime has no such kernels on a CPU; any other file that it cannot open is a hole. No block is kept
+out of int8 or fp8, and nothing is judged: weights are random. A record is kept while the versions below are
+installed; it names the commit of bobrt it was made at (older ones do not). Above 300 M parameters, what
+does not fit here is listed and not counted.
 """
 
 
@@ -108,7 +109,7 @@ def _architecture(name: str, entry: Backbone, *, again: bool) -> None:
         return
     if record.get("tools") != tools:
         record = {"architecture": name, "backbone": entry.name, "tools": tools, "steps": {}}
-    record["commit"] = this_system().commit
+    record["commit"] = this_system().git_commit
     with tempfile.TemporaryDirectory(prefix="bobrt-matrix-") as folder:
         for phase, steps in PHASES.items():
             while missing := [step for step in steps if step not in record["steps"]]:

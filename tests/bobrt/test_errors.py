@@ -67,6 +67,7 @@ SAID = (
     [
         (ValueError("two\n  lines"), "two lines"),
         (ValueError(), "ValueError"),
+        ("\x1b[1mloud\x1b[0m", "loud"),
         ("", ""),
         (URLError(OSError("refused")), "refused"),
         (

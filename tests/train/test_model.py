@@ -295,6 +295,30 @@ def test_every_key_that_does_not_fit_is_counted_and_the_first_are_named(net: mod
     )
 
 
+def test_a_checkpoint_for_another_class_count_says_how_to_use_it(tmp_path: Path) -> None:
+    """As published it has a classifier of its own; a task brings another."""
+    other = model.build(backbone("test_resnet"), classes=0, size=32, own_head=True)
+    other.backbone.reset_classifier(7)
+    torch.save(other.backbone.state_dict(), tmp_path / "seven.pth")
+    wanted = model.build(backbone("test_resnet"), classes=0, size=32, own_head=True)
+
+    with pytest.raises(UsageError, match=r"2 of another shape \(fc\.bias is \(7,\), not \(1000,\)") as caught:
+        model.load_local(wanted, backbone("test_resnet"), tmp_path / "seven.pth")
+
+    assert caught.value.hint == "--task NAME brings a classifier of its own, and leaves the file's out"
+    tuned = model.build(backbone("test_resnet"), classes=10, size=32)
+    model.load_local(tuned, backbone("test_resnet"), tmp_path / "seven.pth")
+    assert torch.equal(tuned.backbone.conv1[0].weight, other.backbone.conv1[0].weight)
+
+
+def test_a_wrapped_network_s_file_says_how_to_save_it(net: model.Model, tmp_path: Path) -> None:
+    """Every name begins with that of the wrapper."""
+    torch.save(torch.nn.DataParallel(net.backbone).state_dict(), tmp_path / "it.pth")
+    with pytest.raises(UsageError, match="missing") as caught:
+        model.load_local(net, backbone("test_resnet"), tmp_path / "it.pth")
+    assert caught.value.hint == "save the network inside: torch.save(net.module.state_dict(), PATH)"
+
+
 def as_timm_saves(net: model.Model, path: Path) -> None:
     torch.save(net.backbone.state_dict(), path)
 
