@@ -135,10 +135,8 @@ def question(  # noqa: PLR0913, PLR0917 - the flags of a verb
     if found.name != name:
         console.note(f"{name} is {found.name}")
     if not task:
-        console.note(
-            "no --task: the backbone as it is published; logits, if any, are of its own classifier or of "
-            "a CLIP's projection"
-        )
+        own = "its own classifier, or a CLIP's projection, if it has one"
+        console.note(f"no --task: the backbone as it is published, with {own}")
     identity, path = weights_of(weights)
     cell = Cell(
         backbone=found.name,
