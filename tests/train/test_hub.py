@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import subprocess
 import sys
@@ -12,17 +13,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
-from support import Ran, Workspace, environment, install_package
-from timm.models.resnet import BasicBlock, ResNet
+from support import Ran, Workspace, environment
 from website import COMMIT, Site, hub_files, serve
 
 from bench import plan as plans
 from bench.decide import Desk
 from bobrt.catalogue import BACKBONES, backbone
+from bobrt.errors import UsageError
 from bobrt.flags import question
 from bobrt.result import Published
+from bobrt.spec import Backbone
 from engines.ort_cpu import OrtCpuRunner
-from train import model
+from train import hub, model, published
 from train.fetch import TIMM_FILES
 
 if TYPE_CHECKING:
@@ -203,56 +205,60 @@ def told(space: Workspace) -> dict[str, Any]:
 ADDRESS = """
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import BasicBlock, ResNet
-from bobrt.spec import Backbone, Input
 
-NET = {{"url": "{}/net.pth", "num_classes": 9, "input_size": (3, 32, 32), "classifier": "fc"}}
-default_cfgs = generate_default_cfgs({{"mylab_net.one": NET}})
+NINE = {{"block": BasicBlock, "layers": (1, 1, 1, 1), "channels": (16, 16, 32, 32), "num_classes": 9}}
+KNOWN = {{"url": "{}/net.pth", "num_classes": 9, "input_size": (3, 32, 32), "classifier": "fc"}}
+default_cfgs = generate_default_cfgs({{"mylab_net.one": KNOWN}})
 
 @register_model
 def mylab_net(pretrained=False, **options):
-    small = {{"block": BasicBlock, "layers": (1, 1, 1, 1), "channels": (16, 16, 32, 32), "num_classes": 9}}
-    return build_model_with_cfg(ResNet, "mylab_net", pretrained, **{{**small, **options}})
-
-THREE = (0.5, 0.5, 0.5)
-OWN = Backbone(
-    name="mylab/own", timm="mylab_net.one", family="mylab",
-    input=Input(size=32, crop_pct=1.0, interpolation="bicubic", mean=THREE, std=THREE),
-)
+    return build_model_with_cfg(ResNet, "mylab_net", pretrained, **{{**NINE, **options}})
 """
+ELSEWHERE = Backbone(name="mylab/own", timm="mylab_net.one", family="mylab")
 
 
-def test_weights_at_an_address_are_asked_for_and_loaded_from_there(space: Workspace, tmp_path: Path) -> None:
-    """Of an architecture that another package registers with timm; a damaged file is named."""
-    net = ResNet(BasicBlock, (1, 1, 1, 1), num_classes=9, channels=(16, 16, 32, 32))
-    torch.save(net.state_dict(), tmp_path / "net.pth")
-    content = (tmp_path / "net.pth").read_bytes()
-    with serve({"/net.pth": content}) as site:
-        points = "[bobrt.backbones]\nmylab/own = mylab:OWN\n"
-        package = install_package(tmp_path / "site", "mylab", points, ADDRESS.format(site.address))
-        done = export(space, site, name="mylab/own", PYTHONPATH=str(package))
-        found = told(space)
-        site.files = {}
-        (file := tmp_path / "home" / "hub" / "checkpoints" / "net.pth").write_bytes(content[:-1000])
-        another = Workspace(space.cache.with_name("another"), space.results)
-        damaged = export(another, site, name="mylab/own", PYTHONPATH=str(package))
-        file.unlink()
-        gone = export(another, site, name="mylab/own", PYTHONPATH=str(package))
+@pytest.fixture
+def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A server of one file of weights, whose address another package's architecture has from timm."""
+    with serve({}) as site:
+        (tmp_path / "mylab_at_an_address.py").write_text(ADDRESS.format(site.address))
+        monkeypatch.syspath_prepend(tmp_path)
+        net = importlib.import_module("mylab_at_an_address").mylab_net()
+        torch.save(net.state_dict(), tmp_path / "net.pth")
+        site.files = {"/net.pth": (tmp_path / "net.pth").read_bytes()}
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+        yield site
 
-    assert done.code == 0, done.err
-    count = len(net.state_dict())
-    assert found == {
+
+def test_weights_at_an_address_are_asked_for_and_loaded_from_there(address: Site, tmp_path: Path) -> None:
+    """And from torch's cache the next time, unasked; what is damaged there is named."""
+    content = address.files["/net.pth"]
+    kept = tmp_path / "home" / "hub" / "checkpoints" / "net.pth"
+
+    hub.require_pretrained(ELSEWHERE.name, ELSEWHERE, "export")
+    net = model.build(ELSEWHERE, classes=3, size=32, pretrained=True)
+
+    want = torch.load(tmp_path / "net.pth", weights_only=True)
+    assert torch.equal(net.backbone.conv1.weight, want["conv1.weight"])
+    assert published.described(net.backbone) == {
         "repo": None,
-        "url": f"{site.address}/net.pth",
+        "url": f"{address.address}/net.pth",
         "file": "net.pth",
         "revision": None,
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
-        "keys": {"expected": count, "in_file": count},
+        "keys": {"expected": len(want) - 2, "in_file": len(want)},
     }
-    assert damaged.code == 2
-    assert f"hint: fetch it anew: rm -r {file}" in damaged.err
-    assert gone.code == 2
-    assert f"error: {site.address.removeprefix('http://')} has no weights for mylab/own" in gone.err
+
+    address.files = {}
+    hub.require_pretrained(ELSEWHERE.name, ELSEWHERE, "export")
+    kept.write_bytes(content[:-1000])
+    with pytest.raises(UsageError, match=r"net.pth is damaged or truncated") as caught:
+        model.build(ELSEWHERE, classes=3, size=32, pretrained=True)
+    assert caught.value.hint == f"fetch it anew: rm -r {kept}"
+    kept.unlink()
+    with pytest.raises(UsageError, match="has no weights for mylab/own"):
+        hub.require_pretrained(ELSEWHERE.name, ELSEWHERE, "export")
 
 
 ASKED = """
