@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from importlib.metadata import version
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -177,6 +177,13 @@ class _Sut:
         self._library, self._engine, self._batch = library, engine, batch
         self.failure: BaseException | None = None
 
+    def warm(self) -> None:
+        """Ask a few times on the thread that will."""
+        try:
+            self._engine.pace_s(1)
+        except BaseException as error:  # noqa: BLE001 - raised again once LoadGen has ended
+            self.failure = error
+
     def answer(self, queries: Sequence[Query]) -> None:
         """Answer queries in their order, a batch at a time; emptily once one has failed."""
         for start in range(0, len(queries), self._batch):
@@ -196,16 +203,25 @@ class _Sut:
 
 
 @contextmanager
-def _fifo(answer: Callable[[Sequence[Query]], None]) -> Iterator[Callable[[Sequence[Query]], None]]:
-    """Answer on a thread of its own, first come, first served: LoadGen issues in time, whatever waits."""
+def _fifo(
+    warm: Callable[[], None], answer: Callable[[Sequence[Query]], None]
+) -> Iterator[Callable[[Sequence[Query]], None]]:
+    """Answer on a thread of its own, first come, first served: LoadGen issues in time, whatever waits.
+
+    The thread warms up before there is a query: PyTorch keeps its CUDA graphs for each thread apart.
+    """
     waiting: SimpleQueue[Sequence[Query]] = SimpleQueue()
+    ready = Event()
 
     def drain() -> None:
+        warm()
+        ready.set()
         while queries := waiting.get():
             answer(queries)
 
     worker = Thread(target=drain, name="loadgen-server", daemon=True)
     worker.start()
+    ready.wait()
     try:
         yield waiting.put
     finally:
@@ -250,7 +266,7 @@ def _start(library: ModuleType, engine: _Engine, one: _Run) -> None:
         setattr(asked, name, value)
     logs = _log_settings(library, one.logs)
     sut = _Sut(library, engine, one.batch)
-    with _fifo(sut.answer) if one.scenario == SERVER else nullcontext(sut.answer) as issue:
+    with _fifo(sut.warm, sut.answer) if one.scenario == SERVER else nullcontext(sut.answer) as issue:
         system = library.ConstructSUT(issue, lambda: None)
         # Every image is in memory all the time: there is nothing to load.
         samples = library.ConstructQSL(engine.count, engine.count, lambda _: None, lambda _: None)

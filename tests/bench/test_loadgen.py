@@ -205,6 +205,19 @@ def test_several_outputs_and_a_batch_of_the_engines_own(tmp_path: Path, fixed: i
     assert {len(batch) for batch in engine.asked} == ({8} if fixed else {1, 2, 3})
 
 
+def test_the_thread_that_answers_warms_up_before_there_is_a_query() -> None:
+    """What a library keeps for each thread is not made while LoadGen's clock runs."""
+    did: list[tuple[str, str]] = []
+
+    def note(what: str) -> None:
+        did.append((what, threading.current_thread().name))
+
+    with loadgen._fifo(lambda: note("warm"), lambda _: note("answer")) as issue:
+        assert did == [("warm", "loadgen-server")]
+        issue(["a query"])  # type: ignore[list-item]
+    assert did[1:] == [("answer", "loadgen-server")]
+
+
 def test_what_is_not_asked_is_not_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """No rate, no Server; no metric, no accuracy. An earlier run's logs are gone, and nothing is printed."""
     old = tmp_path / "Offline-performance" / "mlperf_log_old.txt"
