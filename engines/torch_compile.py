@@ -8,6 +8,7 @@ an earlier process, so that the first answer of each batch pays for its compilat
 from __future__ import annotations
 
 import gc
+import sys
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import _dynamo as dynamo
 from torch import _inductor as inductor
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+from torch._inductor.runtime import compile_tasks
 from torch._inductor.utils import fresh_cache
 
 from bobrt.errors import BobrtError, one_line
@@ -77,6 +79,11 @@ class TorchCompileRunner(TorchRunner):
 
 
 def _reset() -> None:
-    """Let go of compiled code and of what CUDA graphs hold; they refer to each other."""
+    """Let go of compiled code, with the weights that are constants of it, and of what CUDA graphs hold.
+
+    They refer to each other.
+    """
     dynamo.reset()
+    for name in [name for name in sys.modules if name.startswith(compile_tasks.__name__ + ".")]:
+        del sys.modules[name]
     gc.collect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,21 @@ def test_it_answers_as_eager_does_and_never_uncompiled(
         np.testing.assert_array_equal(there[0][name], got[name])
     assert torch._dynamo.config.recompile_limit == limit
     assert not hasattr(runner, "_net")
+
+
+def held() -> int:
+    """Return the values in every tensor that lives, those in oneDNN's own format too."""
+    gc.collect()
+    return sum(one.numel() for one in gc.get_objects() if type(one) in {torch.Tensor, nn.Parameter})
+
+
+def test_leaving_it_lets_go_of_every_weight(checkpoint: Path) -> None:
+    """Those that were made constants of the code too: on a GPU they would stay there."""
+    before = held()
+    with TorchCompileRunner(checkpoint, 1) as runner:
+        runner.infer({"images": np.zeros((2, 32, 32, 3), np.uint8)})
+        assert held() > before
+    assert held() == before
 
 
 class Broken(nn.Module):
