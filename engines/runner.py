@@ -216,7 +216,10 @@ def answers(runner: Runner, images: NDArray[np.uint8], batch: int) -> dict[str, 
         outputs = runner.infer({IMAGES: rows})
         if odd := [name for name, value in outputs.items() if value.shape[:1] != (step,)]:
             had = f"{odd[0]} {list(outputs[odd[0]].shape)}"
-            raise BobrtError(f"the engine answers {had} for {step} images, not a row for each")
+            raise BobrtError(
+                f"the engine answers {had} for {step} images, not a row for each",
+                "export it again, with the batch axis in front of every output",
+            )
         # A runner may answer in buffers it will use again.
         parts.append({name: value[:asked].copy() for name, value in outputs.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -6,6 +6,7 @@ retries into one line within seconds.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -61,13 +62,19 @@ def _require_timm_s(name: str, entry: Backbone, hint: str) -> None:
 
     from train import published  # noqa: PLC0415 - imports torch
 
-    config = timm.get_pretrained_cfg(entry.timm)
-    if config is None or not config.has_weights:
+    known = timm.get_pretrained_cfg(entry.timm)
+    if known is None or not known.has_weights:
         raise UsageError(f"timm has no published weights for {name}", hint)
+    config = published.pinned(known, entry.revision)
     if published.cached(config) is not None:
         return
-    repository, _ = published.repository(config)
-    if repository:
-        fetch.require_served(name, hf_hub_url(repository, "config.json", revision=entry.revision), hint)
-    else:
+    repository, revision = published.repository(config)
+    if not repository:
         fetch.require_served(name, config.url, hint, urlsplit(config.url).netloc)
+        return
+    *first, last = [hf_hub_url(repository, file, revision=revision) for file in published.names_of(config)]
+    for url in first:
+        with suppress(UsageError):  # it may have the next one
+            fetch.require_served(name, url, hint)
+            return
+    fetch.require_served(name, last, hint)

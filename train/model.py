@@ -138,7 +138,9 @@ def build(  # noqa: PLR0913 - what a model is made of
     fetched = pretrained and at_timm
     # Asked for no classifier, timm lets any key of a file be missing: it is taken off afterwards.
     width = {} if at_timm and (own_head or fetched) else {"num_classes": 0}
-    pinned = {"hf_hub_id": f"{config.hf_hub_id}@{backbone.revision}"} if config and backbone.revision else {}
+    pinned = {}
+    if config and backbone.revision:
+        pinned = {"hf_hub_id": published.pinned(config, backbone.revision).hf_hub_id}
     try:
         with published.loading(backbone):
             trunk = timm.create_model(

@@ -47,7 +47,8 @@ def loading(backbone: Backbone) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        path = _file(backbone)
+        config = timm.get_pretrained_cfg(backbone.timm)
+        path = cached(pinned(config, backbone.revision)) if config else None
         try:
             if path:
                 weights.contents(path)  # the libraries have a dozen errors for a file that is cut
@@ -87,6 +88,18 @@ def described(trunk: nn.Module) -> dict[str, Json]:
     }
 
 
+def pinned(config: PretrainedCfg, revision: str | None) -> PretrainedCfg:
+    """Return timm's own words for its weights, at a commit of the hub where an entry names one."""
+    if revision is None or not config.hf_hub_id:
+        return config
+    return dataclasses.replace(config, hf_hub_id=f"{config.hf_hub_id}@{revision}")
+
+
+def names_of(config: PretrainedCfg) -> list[str]:
+    """Return the files that timm looks for in a repository of the hub, the first that is there being it."""
+    return [config.hf_hub_filename] if config.hf_hub_filename else [*fetch.TIMM_FILES]
+
+
 def repository(config: PretrainedCfg) -> tuple[str | None, str | None]:
     """Return the repository of the hub that timm loads from, and its commit if one is pinned."""
     repo, _, revision = (config.hf_hub_id or "").partition("@")
@@ -97,8 +110,7 @@ def cached(config: PretrainedCfg) -> Path | None:
     """Return the file that timm loads from, if it is on this disk: in huggingface's cache, or torch's."""
     repo, revision = repository(config)
     if repo:
-        names = [*filter(None, [config.hf_hub_filename]), *fetch.TIMM_FILES]
-        return fetch.in_hub_cache(repo, names, revision)
+        return fetch.in_hub_cache(repo, names_of(config), revision)
     path = Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(urlsplit(config.url or "").path).name)
     return path if config.url and path.is_file() else None
 
@@ -108,14 +120,6 @@ def _count(path: Path) -> int:
         return len(weights.contents(path)[0])
     with safe_open(path, "pt") as file:
         return len(file.keys())
-
-
-def _file(backbone: Backbone) -> Path | None:
-    config = timm.get_pretrained_cfg(backbone.timm)
-    if config is None:
-        return None
-    pinned = f"{config.hf_hub_id}@{backbone.revision}" if backbone.revision else config.hf_hub_id
-    return cached(dataclasses.replace(config, hf_hub_id=pinned))
 
 
 def _anew(path: Path | None) -> str:

@@ -285,8 +285,9 @@ def test_what_is_not_in_our_table_is_asked_for_where_timm_says_it_is(site: Site,
 
     said = told_of("rdnet_tiny", "resnet18d", "eca_vovnet39b")
     assert [asked.path for asked in site.heard] == [
-        "/naver-ai/rdnet_tiny.nv_in1k/resolve/main/config.json",
-        "/timm/resnet18d.ra2_in1k/resolve/main/config.json",
+        f"/{repo}/resolve/main/{file}"
+        for repo in ("naver-ai/rdnet_tiny.nv_in1k", "timm/resnet18d.ra2_in1k")
+        for file in TIMM_FILES
     ]
     assert said[-1] == "timm has no published weights for eca_vovnet39b"
     (line,) = told_of("gcvit_tiny", HF_HUB_OFFLINE="1")

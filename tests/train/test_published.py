@@ -26,7 +26,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "a home" / "models--timm--it" / "snapshots" / "abc" / "pytorch_model.bin"
     path.parent.mkdir(parents=True)
     torch.save({"weight": torch.zeros(1000)}, path)
-    monkeypatch.setattr(published, "_file", lambda _: path)
+    monkeypatch.setattr(published, "cached", lambda _: path)
     return path
 
 
