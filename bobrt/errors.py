@@ -84,14 +84,14 @@ class UnsupportedError(BobrtError):
     exit_code = ExitCode.USAGE
 
 
-_MOST = 300
+_HEAD, _TAIL = 300, 195
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _SIGNATURE = re.compile(r"/\S*?onnxruntime_src/\S+:\d+ [^(]*\((?:[^()]|\([^()]*\))*\)(?: const)? ?")
 """Where in its C++ ONNX Runtime noticed: longer than what it noticed, and in front of it."""
 
 
 def one_line(said: BaseException | str) -> str:
-    """Return what an error of a library says in one line of at most 300 characters, or else its name.
+    """Return what an error of a library says in one line of at most 500 characters, or else its name.
 
     Of a longer one the middle is left out: what went wrong is told at the start by some and last by others.
     """
@@ -99,8 +99,7 @@ def one_line(said: BaseException | str) -> str:
     text = " ".join(_SIGNATURE.sub(" ", _COLOUR.sub("", str(said))).split())
     if not text and isinstance(said, BaseException):
         return type(said).__name__
-    half = (_MOST - 5) // 2
-    return text if len(text) <= _MOST else f"{text[:half]} ... {text[-half:]}"
+    return text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]} ... {text[-_TAIL:]}"
 
 
 _LISTED = {"backbone", "task", "question", "runtime", "precision", "protocol", "plan"}

@@ -16,7 +16,7 @@ from bobrt.errors import BobrtError
 from bobrt.spec import EngineSpec, FileCard, Precision
 from engines import macs, onnx_file, trt_identity
 from engines.runner import IMAGES
-from engines.trt_log import Log
+from engines.trt_log import Log, uncollected
 from engines.trt_timing import TimingCache
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def make(job: Job) -> Produced:
     return Produced("engine.bin", detail)
 
 
+@uncollected()
 def build(
     trt: ModuleType, model: bytes, spec: EngineSpec, log: list[str], timing: TimingCache | None = None
 ) -> bytes:

@@ -74,7 +74,7 @@ SAID = (
             SAID,
             "[ONNXRuntimeError] : 1 : FAIL : Load model from it.onnx failed: Opset 99 is under development",
         ),
-        ("a" * 500 + "why", "a" * 147 + " ... " + "a" * 144 + "why"),
+        ("a" * 500 + "why", "a" * 300 + " ... " + "a" * 192 + "why"),
     ],
 )
 def test_what_a_library_says_is_told_in_one_line(said: BaseException | str, told: str) -> None:

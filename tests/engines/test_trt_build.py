@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -248,6 +250,40 @@ def test_a_file_it_cannot_parse_is_refused_in_one_line(
     assert "\n" not in caught.value.message
     assert "bobrt list runtimes" in caught.value.hint
     assert [line for line in log if line.startswith("ERROR: ")]
+
+
+OLD_BUILDER = """
+import gc
+import tensorrt_rtx as trt
+from bobrt.errors import BobrtError
+from bobrt.spec import EngineSpec
+from engines import trt_build
+from engines.trt_log import Log
+
+class Collecting(list):
+    def append(self, line):
+        if gc.isenabled():
+            gc.collect()  # as Python may at any moment
+        super().append(line)
+
+asked = EngineSpec(runtime="tensorrt-rtx", precision="fp32", batch=1, compute_capability="8.6")
+gc.set_threshold(0)
+old = [trt.Builder(Log([]).logger(trt))]
+old.append(old)
+del old
+try:
+    trt_build.build(trt, b"no model", asked, Collecting())
+except BobrtError as error:
+    print(error.message)
+"""
+
+
+def test_an_old_builder_is_no_deadlock() -> None:
+    """Collected while the library logs with its lock held, it would wait for that lock for ever."""
+    done = subprocess.run(
+        [sys.executable, "-c", OLD_BUILDER], capture_output=True, text=True, timeout=100, check=True
+    )
+    assert done.stdout.startswith("tensorrt-rtx cannot parse the file: ")
 
 
 def test_a_file_it_cannot_build_is_refused_in_one_line(graph: Graph) -> None:
