@@ -193,7 +193,7 @@ def test_a_network_that_pytorch_cannot_export_is_one_line(
     with pytest.raises(BobrtError, match=r"^PyTorch cannot export test_resnet: [A-Za-z]+: ") as caught:
         export.export(net, card(), tmp_path / "it.onnx")
     assert "\x1b" not in caught.value.message
-    assert len(caught.value.message) < 400
+    assert len(caught.value.message) < 600
     assert "torch.export.export(timm.create_model('test_resnet.r160_in1k')" in caught.value.hint
 
 
