@@ -101,8 +101,8 @@ def architectures() -> dict[str, Backbone]:
 def _architecture(name: str, entry: Backbone, *, again: bool) -> None:
     path = RECORDS / f"{name}.json"
     record = _read(path) if path.is_file() else {}
-    if again and record:
-        record["steps"] = {step: found for step, found in record["steps"].items() if not _died(found)}
+    if again and record:  # a process that died left no time
+        record["steps"] = {s: found for s, found in record["steps"].items() if found["seconds"] is not None}
     tools = {tool: version(tool) for tool in TOOLS}
     if record.get("tools") == tools and all(step in record["steps"] for p in PHASES.values() for step in p):
         console.note(f"{name}: done")
@@ -117,7 +117,7 @@ def _architecture(name: str, entry: Backbone, *, again: bool) -> None:
                 left = [step for step in missing if step not in record["steps"]]
                 # The process died in it; where others came before, what they left in memory may be why.
                 if left[:1] == missing[:1]:
-                    died = {"ok": False, "why": ended, "died": True, "seconds": None, "peak_gb": peak_gb}
+                    died = {"ok": False, "why": ended, "seconds": None, "peak_gb": peak_gb}
                     record["steps"][left[0]] = died
                 _write(path, record)
             console.note(f"{name}: {phase}: " + ", ".join(_short(record, step) for step in steps))
@@ -143,10 +143,6 @@ def _run(name: str, phase: str, folder: Path, record: dict[str, Any]) -> tuple[s
     late.cancel()
     record.update(_read(told))
     return ended, _gb(used)
-
-
-def _died(found: dict[str, Any]) -> bool:
-    return bool(found.get("died"))
 
 
 def _gb(used: resource.struct_rusage) -> float:
