@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from bench import stats
+from bobrt.garbage import uncollected
 from bobrt.speed import Latency, Throughput
 
 if TYPE_CHECKING:
@@ -96,10 +97,8 @@ def closed_loop(
     warmed, steady = _warm_up(infer, pool, window, clock)
     times: list[int] = []
     own: list[int] = []
-    collecting = gc.isenabled()
     gc.collect()
-    gc.disable()
-    try:
+    with uncollected():
         began = clock()
         cap = began + window.max_s * NS
         least, count = began + window.min_s * NS, window.min_n
@@ -112,9 +111,6 @@ def closed_loop(
                 stopped = "width"
                 break
             least, count = began + (clock() - began) * LOOK_AGAIN, len(times) + 1
-    finally:
-        if collecting:
-            gc.enable()
     device_ns = np.asarray(own, dtype=np.int64) if device else None
     return Timed(np.asarray(times, dtype=np.int64), warmed, steady, stopped, device_ns)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from msgspec.structs import force_setattr
 
+from bobrt import garbage
 from bobrt.errors import UsageError
 from bobrt.result import SCHEMA, Result
 from bobrt.spec import Record, seal_of, sealed
@@ -92,14 +93,11 @@ def uncollected() -> Iterator[None]:
 
     Records hold no cycles: nothing of them could be left for it.
     """
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if on:
-            gc.enable()
+    with garbage.uncollected():
+        try:
+            yield
+        finally:
+            gc.freeze()
 
 
 def leave(results: list[Result]) -> None:

@@ -13,10 +13,11 @@ import msgspec
 
 from bobrt.artifacts import Job, Produced
 from bobrt.errors import BobrtError
+from bobrt.garbage import uncollected
 from bobrt.spec import EngineSpec, FileCard, Precision
 from engines import macs, onnx_file, trt_identity
 from engines.runner import IMAGES
-from engines.trt_log import Log, uncollected
+from engines.trt_log import Log
 from engines.trt_timing import TimingCache
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def make(job: Job) -> Produced:
     return Produced("engine.bin", detail)
 
 
+# The library logs with a lock held that a builder's destructor takes too: a collection that began in our
+# logger, and came across an old builder, would never end.
 @uncollected()
 def build(
     trt: ModuleType, model: bytes, spec: EngineSpec, log: list[str], timing: TimingCache | None = None

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import gc
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bobrt.errors import BobrtError, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import ModuleType
 
 _MEMORY = ("out of memory", "OutOfMemory", "could not be allocated")
 """How TensorRT says that the device is full."""
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Keep Python's garbage collector away while the library may be logging.
-
-    It calls a logger of ours with a lock held that the destructor of a builder takes, too: a collection
-    that begins inside of the logger, and comes across an old builder, never ends.
-    """
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if on:
-            gc.enable()
 
 
 class Log:

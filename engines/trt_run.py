@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import msgspec
 
 from bobrt.errors import BobrtError, UsageError, one_line
+from bobrt.garbage import uncollected
 from bobrt.paths import read_sealed, write_sealed
 from engines import trt_identity, trt_inspect
 from engines.cuda import Device
 from engines.runner import IMAGES, TensorMeta, out_of_memory, require_images
 from engines.trt_build import MODULES
-from engines.trt_log import Log, uncollected
+from engines.trt_log import Log
 from engines.trt_slot import Slot
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class TensorRtRunner:
             text = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
         return trt_inspect.shares(json.loads(text), macs)
 
-    @uncollected()
+    @uncollected()  # as `trt_build.build`: the library logs with a lock held
     def _load(self) -> None:
         """Read the engine, what it takes and how its contexts are made."""
         trt = self._trt
