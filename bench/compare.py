@@ -313,6 +313,9 @@ def _surroundings(result: Result) -> dict[str, str]:
     if result.timing:
         names = result.timing.__struct_fields__
         fields |= {f"timing.{name}": getattr(result.timing, name) for name in names}
+    if result.published:
+        # The publisher may have put another file under the same name.
+        fields[f"weights of {result.cell.backbone}"] = result.published.sha256
     return {name: _text(value) for name, value in fields.items()}
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from bobrt import __version__
 from bobrt.artifacts import version
@@ -104,41 +105,77 @@ def _gpu() -> tuple[str | None, str | None]:
 
 def _asked_gpu() -> tuple[str | None, str | None]:
     """Return name and driver of the GPU as nvidia-smi tells them now, or None twice."""
-    name, _, driver = ask_gpu("name,driver_version").partition(",")
+    name, uuid, driver = [*ask_gpu("name,uuid,driver_version").split(", "), "", ""][:3]
     if name.startswith("["):  # of a GPU that fell off the bus: [GPU is lost], [Unknown Error]
         return None, None
-    return (name.strip() or None), (driver.strip() or None)
+    return (f"{name} {_slice(uuid)}".strip() or None), (driver or None)
 
 
 def ask_gpu(fields: str) -> str:
     """Return nvidia-smi's line for the GPU that CUDA calls device 0; an empty string if there is no answer.
 
-    `CUDA_VISIBLE_DEVICES` is honoured: its first entry, an index or the start of a UUID. Indices are in the
-    order of the PCI bus, which is CUDA's in our workers. A slice of a GPU (MIG) is not told from the first.
+    `CUDA_VISIBLE_DEVICES` is honoured: its first entry, an index or the start of a UUID, a slice's (MIG) too.
+    Indices are in the order of the PCI bus, which is CUDA's in our workers.
 
     Args:
         fields: What is asked, in nvidia-smi's words.
 
     """
-    word = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
-    row = 0
-    if word not in {"", "-1"} and not word.startswith("MIG-"):
-        cards = [line.partition(", ") for line in _nvidia_smi("index,uuid")]
+    word, row = _visible(), 0
+    if word not in {"", "-1"}:
+        cards = [line.partition(", ") for line in _query("index,uuid")]
+        word = next((part.card for part in _slices() if part.uuid.startswith(word)), word)
         named = [i for i, (index, _, uuid) in enumerate(cards) if word == index or uuid.startswith(word)]
         row = named[0] if named else len(cards)
-    return "".join(_nvidia_smi(fields)[row : row + 1])
+    return "".join(_query(fields)[row : row + 1])
 
 
-def _nvidia_smi(fields: str) -> list[str]:
+def _slice(card: str) -> str:
+    """Return the name of the slice (MIG) that CUDA calls device 0, with its share: `MIG 1g.10gb`, or nothing.
+
+    Of a card that is cut in slices CUDA shows one, never the whole: the one that is named, else the first.
+    """
+    parts = [part for part in _slices() if part.card == card]
+    named = [part for part in parts if _visible() and part.uuid.startswith(_visible())]
+    return next((part.name for part in [*named, *parts]), "")
+
+
+def _visible() -> str:
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+
+
+class _Slice(NamedTuple):
+    card: str
+    """The UUID of the GPU it is a part of."""
+    uuid: str
+    name: str
+
+
+def _slices() -> list[_Slice]:
+    """Return the slices of all GPUs, as `nvidia-smi -L` lists them, each behind its GPU."""
+    found, card = [], ""
+    for line in _nvidia_smi("-L"):
+        if told := re.match(r"GPU \d+: .*\(UUID: (GPU-[^)]+)\)", line):
+            card = told[1]
+        elif told := re.match(r"\s+(MIG \S+) .*\(UUID: (MIG-[^)]+)\)", line):
+            found.append(_Slice(card, told[2], told[1]))
+    return found
+
+
+def _query(fields: str) -> list[str]:
+    return _nvidia_smi(f"--query-gpu={fields}", "--format=csv,noheader")
+
+
+def _nvidia_smi(*options: str) -> list[str]:
+    """Return the lines it answers; none where there is no driver, or it is in trouble."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return []
-    query = [command, f"--query-gpu={fields}", "--format=csv,noheader"]
     try:
-        told = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout  # noqa: S603 - a fixed command
+        told = subprocess.run([command, *options], capture_output=True, text=True, timeout=20, check=True)  # noqa: S603 - fixed words
     except (OSError, subprocess.SubprocessError):
         return []
-    return told.strip().splitlines()
+    return told.stdout.strip("\n").splitlines()
 
 
 def _git() -> tuple[str | None, bool | None]:

@@ -17,7 +17,7 @@ from bench import store, welch
 from bench.compare import Verdict, compare, gate
 from bench.show.comparison_report import as_markdown, comparison_table, sentence
 from bobrt.errors import ExitCode, NothingMatchedError
-from bobrt.result import Artifact
+from bobrt.result import Artifact, Published
 from bobrt.spec import Cell, State
 from bobrt.speed import Drift, Timing
 from bobrt.system import this_system
@@ -227,20 +227,25 @@ def test_an_accuracy_that_moved_is_shown_beside_the_speed(timed: Make) -> None:
 
 
 def test_only_what_changed_of_the_environment_is_listed(timed: Make) -> None:
-    """Versions, threads and windows, by name; and how the machine itself moved."""
+    """Versions, threads, windows and another file of weights, by name; and how the machine itself moved."""
     system = msgspec.structs.replace(this_system(), threads=2, tools={"onnxruntime": "1.24"})
     moved = msgspec.structs.replace(system, threads=4, tools={"onnxruntime": "1.25"})
     windows = Timing(warmup_s=1.0, min_s=1.0, min_n=1, throughput_batches=(1, 8))
     longer = msgspec.structs.replace(windows, min_s=2.0)
     drifts = [Drift(what="x", repeats_ms=[t, t, t], relative=0.0) for t in (1.0, 1.02)]
+    files = [Published(file="model.safetensors", sha256=sha) for sha in ("aa", "bb")]
     comparison = compare(
-        [timed(name, STEADY, system=system, timing=windows, drift=drifts[0]) for name in "ab"],
-        [timed(name, STEADY, system=moved, timing=longer, drift=drifts[1]) for name in "ab"],
+        [timed(n, STEADY, system=system, timing=windows, drift=drifts[0], published=files[0]) for n in "ab"],
+        [
+            timed(n, STEADY, system=moved, timing=longer, drift=drifts[1], published=files[n == "b"])
+            for n in "ab"
+        ],
     )
     assert {(c.name, c.before, c.after) for c in comparison.environment} == {
         ("threads", "2", "4"),
         ("tools.onnxruntime", "1.24", "1.25"),
         ("timing.min_s", "1.0", "2.0"),
+        ("weights of b", "aa", "bb"),
     }
     assert comparison.machine == pytest.approx(1.02)
 

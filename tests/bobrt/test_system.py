@@ -94,11 +94,11 @@ def test_instruction_sets_make_another_machine(tmp_path: Path, monkeypatch: pyte
 def test_a_gpu_and_its_driver_make_another_machine(nvidia_smi: Callable[[str], None]) -> None:
     """The first GPU names the machine; a new driver is a new machine."""
     cpu = system.this_system().id
-    nvidia_smi('echo "NVIDIA RTX 4090, 570.1"; echo "NVIDIA RTX 3090, 570.1"')
+    nvidia_smi('echo "NVIDIA RTX 4090, GPU-a, 570.1"; echo "NVIDIA RTX 3090, GPU-b, 570.1"')
     old = system.this_system()
     assert (old.gpu, old.driver) == ("NVIDIA RTX 4090", "570.1")
     assert old.id.startswith("nvidia-rtx-4090-")
-    nvidia_smi('echo "NVIDIA RTX 4090, 580.2"')
+    nvidia_smi('echo "NVIDIA RTX 4090, GPU-a, 580.2"')
     new = system.this_system()
     assert len({cpu, old.id, new.id}) == 3
 
@@ -106,10 +106,10 @@ def test_a_gpu_and_its_driver_make_another_machine(nvidia_smi: Callable[[str], N
 @pytest.mark.parametrize(
     ("now", "lost"),
     [
-        ("echo 'NVIDIA L4, 580.2'", False),
-        ("echo 'NVIDIA L4, 580.2'; echo 'NVIDIA T4, 580.2'", False),
-        ("echo 'NVIDIA T4, 580.2'", True),
-        ("echo '[GPU is lost], [GPU is lost]'", True),
+        ("echo 'NVIDIA L4, GPU-L4, 580.2'", False),
+        ("echo 'NVIDIA L4, GPU-L4, 580.2'; echo 'NVIDIA T4, GPU-T4, 580.2'", False),
+        ("echo 'NVIDIA T4, GPU-T4, 580.2'", True),
+        ("echo '[GPU is lost], [GPU is lost], [GPU is lost]'", True),
         ("echo 'Unable to determine the device handle'; exit 15", True),
         ("exit 0", True),
     ],
@@ -118,7 +118,7 @@ def test_a_gpu_is_lost_when_it_does_not_answer_as_it_did(
     nvidia_smi: Callable[..., None], now: str, lost: bool
 ) -> None:
     """It is asked anew, and the answer it gave first is kept."""
-    nvidia_smi("echo 'NVIDIA L4, 580.2'")
+    nvidia_smi("echo 'NVIDIA L4, GPU-L4, 580.2'")
     assert system.this_system().gpu == "NVIDIA L4"
     nvidia_smi(now, anew=False)
     assert system.gpu_is_lost() is lost
@@ -129,9 +129,13 @@ TWO_CARDS = """
 case "$1" in
   *index,uuid*) echo "0, GPU-aaaa"; echo "1, GPU-bbbb" ;;
   *compute_cap*) echo "8.0"; echo "9.0" ;;
-  *) echo "NVIDIA A100, 580.2"; echo "NVIDIA H100, 580.2" ;;
+  -L) echo "GPU 0: NVIDIA A100 (UUID: GPU-aaaa)"; echo "GPU 1: NVIDIA H100 (UUID: GPU-bbbb)"
+    echo "  MIG 1g.10gb     Device  0: (UUID: MIG-cccc)"
+    echo "  MIG 1c.3g.40gb  Device  1: (UUID: MIG-dddd)" ;;
+  *) echo "NVIDIA A100, GPU-aaaa, 580.2"; echo "NVIDIA H100, GPU-bbbb, 580.2" ;;
 esac
 """
+"""The second is cut in slices."""
 
 
 @pytest.mark.parametrize(
@@ -139,9 +143,12 @@ esac
     [
         (None, "NVIDIA A100", "8.0"),
         ("0", "NVIDIA A100", "8.0"),
-        ("1", "NVIDIA H100", "9.0"),
-        ("1,0", "NVIDIA H100", "9.0"),
-        ("GPU-bb", "NVIDIA H100", "9.0"),
+        ("1", "NVIDIA H100 MIG 1g.10gb", "9.0"),
+        ("1,0", "NVIDIA H100 MIG 1g.10gb", "9.0"),
+        ("GPU-bb", "NVIDIA H100 MIG 1g.10gb", "9.0"),
+        ("MIG-cc", "NVIDIA H100 MIG 1g.10gb", "9.0"),
+        ("MIG-dddd", "NVIDIA H100 MIG 1c.3g.40gb", "9.0"),
+        ("MIG-eeee", None, ""),
         ("2", None, ""),
         ("GPU-cc", None, ""),
         ("-1", "NVIDIA A100", "8.0"),
@@ -154,7 +161,7 @@ def test_the_gpu_is_the_one_that_cuda_may_see(
     name: str | None,
     capability: str,
 ) -> None:
-    """Of several; where all are hidden the machine is still what it is."""
+    """Of several, or a slice of one. Where all are hidden the machine is still what it is."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -170,7 +177,8 @@ def test_where_there_was_no_gpu_none_is_lost(nvidia_smi: Callable[[str], None]) 
 
 
 @pytest.mark.parametrize(
-    "script", ["exit 9", "exit 0", "echo 'no devices were found'; exit 6", "echo '[GPU is lost], 580.2'"]
+    "script",
+    ["exit 9", "exit 0", "echo 'no devices were found'; exit 6", "echo '[GPU is lost], [N/A], 580.2'"],
 )
 def test_an_nvidia_smi_that_finds_nothing_is_no_gpu(nvidia_smi: Callable[[str], None], script: str) -> None:
     """A driver in trouble, or one without a GPU, does not end a run."""
