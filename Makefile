@@ -68,7 +68,7 @@ bench-standing: $(READY)
 bench-report: $(READY)
 	PYTHONPATH=tests $(BIN)/python -P tests/benchmarks/reading.py
 
-# What the int8 and fp8 files that TensorRT engines are built from lose on the test split, without a GPU.
+# What the int8 and fp8 files that TensorRT engines are built from lose on the test split, without a GPU: a committed result.
 bench-eight-bits: $(READY)
 	ORT_DISABLE_TELEMETRY=1 $(BIN)/python -P tests/benchmarks/eight_bits.py
 

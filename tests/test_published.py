@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from support import run_bobrt
 
@@ -115,3 +116,15 @@ def test_the_support_matrix_is_what_its_records_say(monkeypatch: pytest.MonkeyPa
     assert len(counted) >= 60
     for precision, goal in matrix.GOALS.items():
         assert sum(matrix._holds(r, precision) for r in counted) >= goal / 100 * len(counted), precision
+
+
+def test_eight_bits_for_tensorrt_lose_less_than_a_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each int8 file that an engine of the default plan is built from, with half of its work in int8."""
+    monkeypatch.syspath_prepend(ROOT / "tests" / "benchmarks")
+    benchmark = importlib.import_module("eight_bits")
+    run = msgspec.json.decode(benchmark.RESULT.read_bytes(), type=benchmark.Run)
+    rows = [row for row in run.rows if row.precision is Precision.INT8]
+
+    assert run.system.git_dirty is False
+    assert [row.backbone for row in rows] == list(plan.load("quick").backbones)
+    assert [row.backbone for row in rows if row.drop > 1.0 or row.share < 0.5] == []

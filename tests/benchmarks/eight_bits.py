@@ -3,7 +3,7 @@
 No engine runs without a GPU. The files it is built from do, in ONNX Runtime on a CPU, mostly in floats
 between Q and DQ: the rounding of weights and activations is theirs, the sums are not the engine's. The
 checkpoints are those of the default plan, each file made as `bobrt bench` makes it, with its goal for the
-drop on validation. Writes `bench/published/eight-bits.json` and prints its rows.
+drop on validation. Writes `docs/eight-bits.json` and prints its rows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from bobrt.artifacts import Artifact
 
-RESULT = Path(__file__).resolve().parents[2] / "bench" / "published" / "eight-bits.json"
+RESULT = Path(__file__).resolve().parents[2] / "docs" / "eight-bits.json"
 BATCH = 32
 
 
@@ -76,8 +76,8 @@ def main() -> None:
 
 
 def _cells(row: Row) -> list[str]:
-    said = [row.backbone, str(row.precision), f"{row.share:.0%}", str(len(row.kept))]
-    return [*said, f"{row.validation_drop:+.2f}", f"{row.fp32_accuracy:.2%}", f"{row.drop:+.2f}"]
+    said = [row.backbone, str(row.precision), f"{100 * row.share:.0f} %", str(len(row.kept))]
+    return [*said, f"{row.validation_drop:+.2f}", f"{100 * row.fp32_accuracy:.2f} %", f"{row.drop:+.2f}"]
 
 
 def _rows() -> Iterator[Row]:
