@@ -16,7 +16,7 @@ import msgspec
 from bench import store, supervise
 from bench.files import Failure, identity, make_all, teller
 from bench.orders import Order
-from bobrt.errors import MachineError
+from bobrt.errors import MachineError, UnsupportedError
 from bobrt.paths import lock, write_atomic
 from bobrt.result import CellRecord, Result
 from bobrt.spec import State
@@ -124,6 +124,8 @@ class Campaign:
         failed = [key for key in self._desk.identities(question) if key in self._failures]
         if failed:
             failure = self._failures[failed[0]]
+            if failure.ended.kind == UnsupportedError.kind:
+                return self._ended(question, State.UNSUPPORTED, failure.ended.reason)
             no_fault = failure.ended.kind == "machine" or gpu_is_lost()
             return self._failed(question, failure.reason, failure.log, no_fault=no_fault)
         if decision.action in _STATES:
@@ -149,8 +151,10 @@ class Campaign:
             if machine and not gpu:  # the disk: every cell would end so
                 raise MachineError(ended.message, ended.hint)
             seconds = time.monotonic() - started
-            reason = ended.message if number == 1 else f"in round {number}: {ended.message}"
-            reason += f" ({ended.hint})" if ended.hint else ""
+            if ended.kind == UnsupportedError.kind:
+                log.unlink(missing_ok=True)
+                return self._ended(question, State.UNSUPPORTED, ended.reason, seconds=seconds)
+            reason = ended.reason if number == 1 else f"in round {number}: {ended.reason}"
             return self._failed(question, reason, log, seconds, no_fault=machine or (gpu and gpu_is_lost()))
         log.unlink(missing_ok=True)
         return store.read(path)

@@ -9,7 +9,7 @@ import msgspec
 
 from bench import supervise
 from bench.orders import Event, Order
-from bobrt.errors import BobrtError, MachineError, UsageError
+from bobrt.errors import BobrtError, MachineError, UnsupportedError, UsageError
 from bobrt.spec import digest
 from bobrt.system import cores
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 WORKERS = ("torch", "onnxruntime", "tensorrt")
 """Worker processes in the order their stages depend on each other."""
 
-_ERRORS: dict[str, type[BobrtError]] = {"usage": UsageError, "machine": MachineError}
+_ERRORS: dict[str, type[BobrtError]] = {
+    error.kind: error for error in (UsageError, UnsupportedError, MachineError)
+}
 
 
 class Failure(NamedTuple):
@@ -37,8 +39,7 @@ class Failure(NamedTuple):
     @property
     def reason(self) -> str:
         """The failure in one line."""
-        hint = f" ({self.ended.hint})" if self.ended.hint else ""
-        return f"making its {self.target.stage}: {self.ended.message}{hint}"
+        return f"making its {self.target.stage}: {self.ended.reason}"
 
 
 def make(shop: Workshop, target: Target, limits: Limits, progress: Progress) -> Artifact:

@@ -36,6 +36,11 @@ class Ended(NamedTuple):
     hint: str = ""
     kind: ErrorKind = "failed"
 
+    @property
+    def reason(self) -> str:
+        """What went wrong and what to do about it, in one line."""
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
 
 def run(order: Order, *, limit_s: float, threads: int, log: Path, tell: Callable[[Event], None]) -> Ended:
     """Run one worker to its end.

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import traceback
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import msgspec
 
 from bench import cell
-from bench.nvml import device_lock_name
+from bench.nvml import device_lock_name, open_gpu
 from bench.orders import EVENTS_FD, Event, Order
 from bobrt.errors import BobrtError, ExitCode, MachineError, one_line
 from bobrt.paths import ROOM, full_disk, lock
@@ -66,14 +67,18 @@ def _work(order: Order, tell: Any) -> None:  # noqa: ANN401 - see main
         else:
             tell(kind="phase", phase=phase, detail=detail)
 
-    shop = workshop(Path(order.cache))
+    def waiting() -> None:
+        report("waiting", "another bobrt uses this machine")
+
+    shop, gpu = workshop(Path(order.cache)), open_gpu()
     for target in order.targets:
         tell(kind="running")
-        shop.make(target, report, partial(tell, kind="running"))
+        # A builder tries its kernels on the GPU, and networks are trained there: nobody times on it then.
+        with lock(device_lock_name(gpu), waiting) if gpu else nullcontext():
+            shop.make(target, report, partial(tell, kind="running"))
         tell(kind="done")
     if order.cell is not None:
-        device = device_lock_name(cell.device(order.cell))
-        with lock(device, lambda: report("waiting", "another bobrt uses this machine")):
+        with lock(device_lock_name(cell.device(order.cell)), waiting):
             tell(kind="running")
             cell.run(order.cell, report)
         tell(kind="done")

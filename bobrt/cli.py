@@ -427,6 +427,8 @@ def doctor(
 def main() -> NoReturn:
     """Run the command line and end with a documented exit code."""
     as_json = _wants_json(sys.argv)
+    # CUDA counts GPUs as NVML and nvidia-smi do: here, and in all that is started from here.
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     try:
         require_utf8([*sys.argv[1:], os.environ.get("PWD", "")])
         code = app(standalone_mode=False, prog_name="bobrt")

@@ -15,7 +15,7 @@ from urllib.error import URLError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ErrorKind = Literal["usage", "machine", "nothing-matched", "failed", "internal", "interrupted"]
+ErrorKind = Literal["usage", "unsupported", "machine", "nothing-matched", "failed", "internal", "interrupted"]
 
 
 class ExitCode(IntEnum):
@@ -78,9 +78,9 @@ class NothingMatchedError(BobrtError):
 
 
 class UnsupportedError(BobrtError):
-    """A runtime has no such precision, on any machine. In a plan a fact, typed alone a usage error."""
+    """A runtime cannot do this, on any machine. In a plan a fact, typed alone a usage error."""
 
-    kind = "usage"
+    kind = "unsupported"
     exit_code = ExitCode.USAGE
 
 

@@ -80,7 +80,7 @@ def _child(names: list[str]) -> tuple[list[Loaded], str]:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=LIMIT_S,
-            env={"ORT_DISABLE_TELEMETRY": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"} | os.environ,
+            env={"ORT_DISABLE_TELEMETRY": "1"} | os.environ,
             check=False,
         )
     except subprocess.TimeoutExpired as error:

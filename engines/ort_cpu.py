@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -9,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from bobrt.errors import BobrtError, one_line
+from bobrt.errors import BobrtError, UnsupportedError, one_line
 from engines import realised
 from engines.runner import IMAGES, TensorMeta, require_answers
 
@@ -86,6 +87,7 @@ def refusals(path: Path) -> Iterator[None]:
 
     Raises:
         BobrtError: Names the file and what is wrong with it.
+        UnsupportedError: There is no kernel for one of its nodes.
 
     """
     try:
@@ -93,10 +95,11 @@ def refusals(path: Path) -> Iterator[None]:
     except _DAMAGED as error:
         raise BobrtError(f"{path} is not a whole ONNX file: {one_line(error)}") from error
     except _REFUSED as error:
-        raise BobrtError(
-            f"ONNX Runtime cannot take {path}: {one_line(error)}",
-            "choose another precision or runtime; bobrt list runtimes shows them",
-        ) from error
+        hint = "choose another precision or runtime; bobrt list runtimes shows them"
+        if none := re.search(r"Provider type for (\w+) node with name '(.*?)' is not set", str(error)):
+            lacks = f"it has no {none[1]} of the types that node {none[2]} has"
+            raise UnsupportedError(f"ONNX Runtime cannot take {path}: {lacks}", hint) from error
+        raise BobrtError(f"ONNX Runtime cannot take {path}: {one_line(error)}", hint) from error
 
 
 def inputs_of(session: ort.InferenceSession) -> Mapping[str, TensorMeta]:

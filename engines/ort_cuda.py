@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 import numpy as np
 import onnxruntime as ort
 
-from bobrt.errors import BobrtError, one_line
+from bobrt.errors import BobrtError, UnsupportedError, one_line
 from bobrt.spec import Precision
 from engines import realised, runtimes
 from engines.ort_cpu import CPU, inputs_of, open_session, outputs_of, refusals
@@ -223,7 +223,8 @@ def _require(session: ort.InferenceSession, provider: str, path: Path) -> dict[s
     """Return what each provider took; raise if it is not who was asked. ONNX Runtime would go on in silence.
 
     Raises:
-        BobrtError: The provider does not load here, or has no kernel for some node.
+        BobrtError: The provider does not load here.
+        UnsupportedError: It has no kernel for some node.
 
     """
     if provider not in session.get_providers():
@@ -234,7 +235,7 @@ def _require(session: ort.InferenceSession, provider: str, path: Path) -> dict[s
     nodes = placed(session)
     if found := strays(nodes, provider):
         listed = ", ".join(f"{count} {kind}" for kind, count in found.most_common())
-        raise BobrtError(
+        raise UnsupportedError(
             f"{provider} does not take {found.total()} nodes of {path} ({listed}): they would run elsewhere",
             "choose another precision or runtime; bobrt list runtimes shows them",
         )

@@ -22,7 +22,7 @@ from bobrt.artifacts import Job, Produced
 from bobrt.data import bundle
 from bobrt.data.feed import at_a_time
 from bobrt.data.resize import resize
-from bobrt.errors import BobrtError
+from bobrt.errors import BobrtError, UnsupportedError
 from bobrt.spec import FileCard, Frozen, Kind, Placement, Precision
 from bobrt.system import cores
 from bobrt.tasks import cards
@@ -31,7 +31,8 @@ from engines.judge import Judge
 from engines.runner import IMAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     import onnx
@@ -42,6 +43,67 @@ if TYPE_CHECKING:
 CALIBRATION_BATCH = 32
 NO_BF16 = {"HardSwish", "HardSigmoid", "ConvTranspose"}
 """Operators that TensorRT takes in fp32 and fp16 alone: its parser the first two, RTX's builder the last."""
+CUDA_BF16 = frozenset(
+    (
+        *(
+            "Conv",
+            "Gemm",
+            "MatMul",
+            "AveragePool",
+            "Add",
+            "Sub",
+            "Mul",
+            "Div",
+            "Pow",
+            "Mod",
+            "Max",
+            "Min",
+            "Sum",
+        ),
+        *(
+            "Relu",
+            "Gelu",
+            "Erf",
+            "Sigmoid",
+            "HardSigmoid",
+            "HardSwish",
+            "Mish",
+            "Softplus",
+            "Softsign",
+            "Tanh",
+        ),
+        *(
+            "Abs",
+            "Cos",
+            "Exp",
+            "Neg",
+            "Sign",
+            "Sin",
+            "Sqrt",
+            "Softmax",
+            "LayerNormalization",
+            "LpNormalization",
+        ),
+        *("ReduceL1", "ReduceMean", "ReduceSum", "Concat", "Expand", "Flatten", "Gather", "GatherElements"),
+        *(
+            "GatherND",
+            "Identity",
+            "Reshape",
+            "Shape",
+            "Slice",
+            "Split",
+            "Squeeze",
+            "Tile",
+            "Transpose",
+            "Trilu",
+        ),
+        *("Unsqueeze", "Where", "Cast", "Constant"),
+    )
+)
+"""Operators of which ONNX Runtime's CUDA provider has bf16 kernels; of another neither it nor the CPU has,
+and a graph with it does not open. Source: 1.31 itself, over libraries that do nothing (`tests/shells.py`)."""
+NOT_IN_CUDA = {"Elu", "GRU", "InstanceNormalization", "LpPool", "MaxPool", "Selu", "ThresholdedRelu"}
+"""Operators of which it has no kernels at all in opset 22, the first in which a Conv may be bf16."""
 RANGE_BATCH = 4
 """Images at a time while the values of a graph are looked at: it is asked for all of them."""
 
@@ -98,16 +160,34 @@ def make_fp16(job: Job) -> Produced:
     """Write `model.onnx` with the arithmetic in fp16, islands of fp32 where values need it, fp32 outputs."""
     work = _Work(job)
     job.report("converting", "fp16")
-    islands = work.islands()
-    return _finish(job, _cast(work, "fp16", islands), work.card, Precision.FP16, islands=islands)
+    return _in_16_bits(job, work, Precision.FP16, work.islands())
 
 
-def make_bf16(job: Job) -> Produced:
+def make_bf16_for_tensorrt(job: Job) -> Produced:
     """Write `model.onnx` with the arithmetic in bf16, which reaches as far as fp32, and fp32 outputs."""
+    return _make_bf16(job, lambda kind: kind not in NO_BF16)
+
+
+def make_bf16_for_onnxruntime(job: Job) -> Produced:
+    """Write the same with what ONNX Runtime's CUDA provider has no bf16 kernels of in fp32.
+
+    Raises:
+        UnsupportedError: Of some operator it has no kernels in fp32 either.
+
+    """
+    return _make_bf16(job, CUDA_BF16.__contains__, NOT_IN_CUDA)
+
+
+def _make_bf16(job: Job, takes: Callable[[str], bool], never: AbstractSet[str] = frozenset()) -> Produced:
     work = _Work(job)
     job.report("converting", "bf16")
-    islands = [node.name for node in work.model.graph.node if node.op_type in NO_BF16]
-    return _finish(job, _cast(work, "bf16", islands), work.card, Precision.BF16, islands=islands)
+    if absent := sorted(never & {node.op_type for node in work.model.graph.node}):
+        raise UnsupportedError(
+            f"ONNX Runtime's CUDA provider has no {', '.join(absent)} in the opset that bf16 needs",
+            "choose another precision or runtime: bobrt list runtimes",
+        )
+    left = [node.name for node in work.model.graph.node if not takes(node.op_type)]
+    return _in_16_bits(job, work, Precision.BF16, left)
 
 
 def make_int8_for_tensorrt(job: Job) -> Produced:
@@ -120,8 +200,14 @@ def make_fp8(job: Job) -> Produced:
     return _for_tensorrt(job, Precision.FP8)
 
 
-def _cast(work: _Work, low: str, islands: Sequence[str]) -> onnx.ModelProto:
-    """Return the graph in 16 bits (ModelOpt AutoCast), the `islands` left in fp32."""
+def _in_16_bits(job: Job, work: _Work, low: Precision, left: Sequence[str]) -> Produced:
+    """Convert all but the nodes that are `left` in fp32, and finish; AutoCast may have left more."""
+    model = _cast(work, str(low), left)
+    return _finish(job, model, work.card, low, islands=ranges.in_fp32(model))
+
+
+def _cast(work: _Work, low: str, left: Sequence[str]) -> onnx.ModelProto:
+    """Return the graph in 16 bits (ModelOpt AutoCast), the nodes that are `left` in fp32."""
     from modelopt.onnx.autocast import convert_to_mixed_precision  # noqa: PLC0415 - seven seconds to import
 
     _quiet()
@@ -130,7 +216,7 @@ def _cast(work: _Work, low: str, islands: Sequence[str]) -> onnx.ModelProto:
         str(work.copy()),
         low_precision_type=low,
         keep_io_types=True,
-        nodes_to_exclude=_exactly(islands),
+        nodes_to_exclude=_exactly(left),
         data_max=np.inf,
         providers=["cpu"],
     )

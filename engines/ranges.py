@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ENDS = ("ReduceMax", "ReduceMin")
-FP16_REACH = 65504 / 8
+FP16_LARGEST = 65504.0
+FP16_REACH = FP16_LARGEST / 8
 """fp16's largest number, with a factor of eight for images that calibration did not see."""
 
 
@@ -61,9 +62,33 @@ def largest(model: onnx.ModelProto, images: NDArray[np.uint8], batch: int, threa
 
 
 def beyond(model: onnx.ModelProto, values: Mapping[str, float], reach: float = FP16_REACH) -> list[str]:
-    """Return the nodes that read or make a value larger than `reach`, or one that is no number."""
-    return [
-        node.name
-        for node in model.graph.node
-        if not all(values.get(name, 0.0) <= reach for name in [*node.input, *node.output])
-    ]
+    """Return the nodes that read or make a value larger than `reach`, or one that is no number.
+
+    A constant of the graph is known for what it is, and has all of fp16's reach.
+    """
+    out = {name for name, value in values.items() if not value <= reach}
+    out |= {tensor.name for tensor in model.graph.initializer if _largest_constant(tensor) > FP16_LARGEST}
+    return [node.name for node in model.graph.node if out & {*node.input, *node.output}]
+
+
+def _largest_constant(tensor: onnx.TensorProto) -> float:
+    """Return a float32 constant's largest absolute value; a mask's, as small as can be, is none."""
+    if tensor.data_type != onnx.TensorProto.FLOAT:
+        return 0.0
+    values = np.abs(onnx.numpy_helper.to_array(tensor))
+    return float(values.max(initial=0.0, where=values < np.finfo(np.float32).max))
+
+
+def in_fp32(model: onnx.ModelProto) -> list[str]:
+    """Return the nodes of a 16-bit graph that are still fp32; casts and constants are no arithmetic."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.graph.value_info[:]  # it may tell of the types before
+    known = onnx.shape_inference.infer_shapes(bare).graph
+    floats = {
+        info.name
+        for info in [*known.value_info, *known.output]
+        if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    }
+    moved = {"Cast", "Constant"}
+    return [node.name for node in model.graph.node if node.op_type not in moved and floats & {*node.output}]

@@ -121,7 +121,7 @@ class Runtime(Frozen, frozen=True, kw_only=True):
     others: str = ""
     """Why it has no other precision."""
     placement: Placement
-    """Whose int8 placement it wants."""
+    """By whose rules its files of low precision are made: where Q/DQ are placed, what has no bf16 kernel."""
     runner: str | None
     """`module:class` of the runner, or None for a runtime that is built for and not yet run."""
     runs_with: tuple[str, ...] = ()
@@ -194,7 +194,7 @@ RUNTIMES = Registry(
                 extra="",
                 precisions=_FLOATS,
                 others="its CUDA kernels of Conv, Gemm and MatMul are floats: Q/DQ would only add work",
-                placement=Placement.NONE,
+                placement=Placement.ORT,
                 runner="engines.ort_cuda:OrtCudaRunner",
                 tools=("onnxruntime", "nvidia-cudnn-cu13", "pycuda"),
                 needs_gpu=True,

@@ -35,7 +35,8 @@ STAGES = {
     "attack": Stage("train.attack:make", _TRAIN, "train"),
     "onnx": Stage("engines.export:make", _EXPORT, "train"),
     "fp16": Stage("engines.precision:make_fp16", _QUANT, "quant"),
-    "bf16": Stage("engines.precision:make_bf16", _QUANT, "quant"),
+    "bf16-tensorrt": Stage("engines.precision:make_bf16_for_tensorrt", _QUANT, "quant"),
+    "bf16-onnxruntime": Stage("engines.precision:make_bf16_for_onnxruntime", _QUANT, "quant"),
     "fp8": Stage("engines.precision:make_fp8", _QUANT, "quant"),
     "int8-tensorrt": Stage("engines.precision:make_int8_for_tensorrt", _QUANT, "quant"),
     # ModelOpt replaces parts of ONNX Runtime's quantizer when it is imported.
@@ -230,8 +231,11 @@ def _engine_target(cell: Cell, runtime: Runtime, model: Target) -> Target:
 def _at_precision(cell: Cell, model: Target, runtime: Runtime, max_drop: float) -> Target:
     if cell.precision in {Precision.FP32, Precision.TF32}:
         return model
-    if cell.precision in {Precision.FP16, Precision.BF16}:
-        return Target(stage=str(cell.precision), source=model)
+    if cell.precision is Precision.FP16:
+        return Target(stage="fp16", source=model)
+    if cell.precision is Precision.BF16:
+        ours = Placement.ORT if runtime.placement is Placement.ORT else Placement.TENSORRT
+        return Target(stage=f"bf16-{ours}", source=model)
     stage = "fp8"
     if cell.precision is Precision.INT8:
         stage = f"int8-{runtime.placement}"

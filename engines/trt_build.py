@@ -90,6 +90,8 @@ def build(
     # TensorRT allows TF32 unless told otherwise; fp32 here means fp32.
     set_flag = config.set_flag if spec.precision is Precision.TF32 else config.clear_flag
     set_flag(trt.BuilderFlag.TF32)
+    if spec.runtime == "tensorrt-rtx":
+        _take_no_memory(trt, config)
     config.builder_optimization_level = spec.level
     # So that the engine can be asked which precision each of its layers came to.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -139,6 +141,11 @@ def _profile(builder: Any, network: Any, batches: tuple[int, int, int]) -> Any: 
         sides = tuple(tensor.shape)[1:]
         profile.set_shape(tensor.name, *((batch, *sides) for batch in batches))
     return profile
+
+
+def _take_no_memory(trt: ModuleType, config: Any) -> None:  # noqa: ANN401 - the library is untyped
+    """Have TensorRT for RTX need no memory but ours while it runs: with its own it would be no CUDA graph."""
+    config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
 
 
 def _aim(trt: ModuleType, config: Any, capability: str) -> None:  # noqa: ANN401 - the library is untyped

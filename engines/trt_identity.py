@@ -55,7 +55,12 @@ def of(trt: ModuleType, spec: EngineSpec, onnx_sha256: str) -> Identity:
         onnx_sha256=onnx_sha256,
         place=here(trt) if spec.compute_capability == "current" else named,
         profiles=profiles(spec),
-        options={"level": spec.level, "tf32": spec.precision is Precision.TF32, "strongly_typed": True},
+        options={
+            "level": spec.level,
+            "tf32": spec.precision is Precision.TF32,
+            "strongly_typed": True,
+            "user_allocation": spec.runtime == "tensorrt-rtx",
+        },
     )
 
 

@@ -23,6 +23,8 @@ class Log:
 
     def __init__(self, lines: list[str]) -> None:
         self.lines = lines
+        self._told = 0
+        """How many of them an error has been made of: a full device that was coped with is over."""
 
     def logger(self, trt: ModuleType, *, quiet: bool = False) -> Any:  # noqa: ANN401 - the library is untyped
         """Return a logger of the library that writes here.
@@ -47,11 +49,12 @@ class Log:
         return Logger()
 
     def error(self, what: str, hint: str = "") -> BobrtError | MemoryError:
-        """Return the error for something the library refused, with its own last word on it.
+        """Return the error for something the library refused, with its own last word since the last one.
 
         A `MemoryError` where the device is full, so that a climb over batches ends there.
         """
-        errors = [line for line in self.lines if line.startswith(("ERROR", "INTERNAL_ERROR"))]
+        errors = [line for line in self.lines[self._told :] if line.startswith(("ERROR", "INTERNAL_ERROR"))]
+        self._told = len(self.lines)
         if full := [line for line in errors if any(word in line for word in _MEMORY)]:
             return MemoryError(f"{what}: out of memory: {one_line(full[-1])}")
         return BobrtError(f"{what}: {one_line(errors[-1]) if errors else 'no reason given'}", hint)

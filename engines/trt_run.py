@@ -110,7 +110,7 @@ class TensorRtRunner:
         """Return the fraction of multiply-adds done at each precision; None if it cannot be told."""
         detail = self._manifest.detail if self._manifest else {}
         macs = msgspec.convert(detail.get("macs", {}), dict[str, int])
-        with self._device.work():
+        with self._device.work(), _forgotten_if_it_fails():
             inspector = self._engine.create_engine_inspector()
             # Formats of a dynamic engine are known for a shape, not before.
             inspector.execution_context = self._slot(self._inputs[IMAGES].shape[0] or 1).context
@@ -243,5 +243,6 @@ class RtxRunner(TensorRtRunner):
                 write_sealed(self._kernels, bytes(self._cache.serialize()))
             except Exception as error:  # noqa: BLE001 - whatever it is, the device is left
                 self._notes.append(f"the kernels were not kept: {one_line(error)}")
-        self._cache = None
         super()._forget()
+        # Contexts look at it for as long as they live.
+        self._cache = None

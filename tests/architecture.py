@@ -39,7 +39,7 @@ CAPABILITY = {Precision.FP8: "8.9"}
 """What TensorRT-RTX builds for: the first with fp8 units, else 8.6."""
 CONVERSIONS = {
     Precision.FP16: precision.make_fp16,
-    Precision.BF16: precision.make_bf16,
+    Precision.BF16: precision.make_bf16_for_tensorrt,
     Precision.INT8: precision.make_int8_for_tensorrt,
     Precision.FP8: precision.make_fp8,
 }
@@ -76,7 +76,7 @@ def exported(entry: Backbone, folder: Path, size: int | None = None, images: int
 def converted(fp32: Path, low: Precision, folder: Path) -> tuple[Path, float]:
     """Write `folder/model.onnx` at a precision; return it, and the share of its multiply-adds there."""
     folder.mkdir(exist_ok=True)
-    source = Artifact(fp32, _manifest(fp32))
+    source = Artifact(fp32, manifest_of(fp32))
     made: Produced = CONVERSIONS[low](Job({"images": CALIBRATION}, source, folder, lambda *_: None))
     path = folder / made.file
     return path, macs.shares(onnx_file.load(path)).get(str(low), 0.0)
@@ -114,7 +114,8 @@ def _images(card: FileCard, count: int = IMAGES) -> NDArray[np.uint8]:
     return resize(split.images, card.transform)
 
 
-def _manifest(path: Path) -> Manifest:
+def manifest_of(path: Path) -> Manifest:
+    """Return a manifest for a file that no workshop made."""
     return Manifest(
         stage="onnx", options={}, source_sha256=None, tools={}, file=path.name,
         sha256=sha256_of(path), bytes=path.stat().st_size, seconds=0.0, detail={},

@@ -132,6 +132,12 @@ class RuntimeCache:
     def __init__(self, library: Library) -> None:
         self._library = library
         self._content = b""
+        library.gpu.born("cache")
+
+    def __del__(self) -> None:
+        """The contexts that use it look at it for as long as they live."""
+        if not self._library.gpu.alive.get("context"):
+            self._library.gpu.died("cache")
 
     def deserialize(self, blob: bytes) -> bool:
         self._content = blob if blob.startswith(b"kernels") else b""

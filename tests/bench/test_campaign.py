@@ -219,3 +219,20 @@ def test_nothing_is_made_at_a_precision_the_gpu_lacks(
     assert desk.decide(asked(desk, "tensorrt-rtx fp8"))[1:4] == ("done", why, [])
     monkeypatch.setattr(runtimes, "compute_capability", lambda: (8, 9))
     assert desk.decide(asked(desk, "tensorrt-rtx fp8")).make
+
+
+def test_what_a_runtime_turns_out_not_to_take_is_unsupported(
+    workspace: Workspace, failing: Callable[..., None]
+) -> None:
+    """A kernel that is missing shows when the file is made, or opened; it is no failure of a run."""
+    desk = Desk(plans.load(str(TINY)), workspace.cache, workspace.results, rerun=True)
+    failing(gone=False, kind="unsupported")
+
+    opened = ran(desk, "ort-cpu fp32")
+    shutil.rmtree(workspace.cache / "int8-onnxruntime")
+    made = ran(desk, "ort-cpu int8")
+
+    for result in (opened, made):
+        assert (result.state, result.reason, result.log) == (State.UNSUPPORTED, f"{LOST} (dmesg)", None)
+    assert report.failed([opened, made]) == []
+    assert not desk.path(opened.cell).with_suffix(".log").exists()

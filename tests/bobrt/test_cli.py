@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer.main
-from support import BOBRT, Ran, environment
+from support import BOBRT, Ran, environment, run_here
 
-from bobrt import __version__
+from bobrt import __version__, cli
 from bobrt.cli import app
 from bobrt.errors import ExitCode
 
@@ -543,3 +543,13 @@ def test_the_users_own_folders_are_left_alone(bobrt: Bobrt, tmp_path: Path) -> N
     for args in (["list", "runtimes"], ["bench", "--dry-run"], ["doctor"]):
         ran = bobrt(*args, cwd=work)
         assert (ran.code, ran.err) == (ExitCode.OK, "")
+
+
+def test_gpus_are_counted_in_the_order_of_their_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As NVML and nvidia-smi count them: among unlike cards CUDA would begin with the fastest."""
+    seen: list[str | None] = []
+    monkeypatch.setattr(cli, "app", lambda **_: seen.append(os.environ.get("CUDA_DEVICE_ORDER")))
+
+    assert run_here("doctor", env={"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}).code == 0
+
+    assert seen == ["PCI_BUS_ID"]

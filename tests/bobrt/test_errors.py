@@ -46,6 +46,7 @@ def test_the_kinds_of_errors_are_a_closed_set() -> None:
     """`error.kind` of the JSON is one of these words."""
     assert set(get_args(ErrorKind)) == {
         "usage",
+        "unsupported",
         "machine",
         "nothing-matched",
         "failed",
@@ -89,7 +90,7 @@ def test_what_a_library_says_is_told_in_one_line(said: BaseException | str, told
         (UsageError, "usage", ExitCode.USAGE),
         (MachineError, "machine", ExitCode.MACHINE),
         (NothingMatchedError, "nothing-matched", ExitCode.NOTHING_MATCHED),
-        (UnsupportedError, "usage", ExitCode.USAGE),
+        (UnsupportedError, "unsupported", ExitCode.USAGE),
     ],
 )
 def test_an_error_knows_its_kind_and_its_exit_code(

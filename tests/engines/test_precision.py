@@ -126,8 +126,15 @@ def test_no_conversion_touches_the_file_it_starts_from(made: Find) -> None:
 
 
 @pytest.mark.parametrize("asked", ["fp16", "int8"])
-def test_what_fp16_cannot_hold_stays_in_fp32(made: Find, tmp_path: Path, asked: str) -> None:
-    """A million times an activation: both nodes that meet it are islands in the card; answers are right.
+@pytest.mark.parametrize(
+    ("factors", "islands"),
+    [((1e6, 1e-6), ["down", "up"]), ((1e-5, 1e5), ["down"])],
+    ids=["value", "constant"],
+)
+def test_what_fp16_cannot_hold_stays_in_fp32(
+    made: Find, tmp_path: Path, asked: str, factors: tuple[float, float], islands: list[str]
+) -> None:
+    """A million times an activation, or a constant: what meets it is listed in the card; answers are right.
 
     Beside eight bits, where ModelOpt has no islands, nothing is in fp16 then.
     """
@@ -135,7 +142,8 @@ def test_what_fp16_cannot_hold_stays_in_fp32(made: Find, tmp_path: Path, asked: 
     conv = next(n for n in model.graph.node if n.op_type == "Conv" and "layer3" in n.name)
     place, made_here = list(model.graph.node).index(conv) + 1, conv.output[0]
     conv.output[0] = "small"
-    for name, read, wrote, factor in (("up", "small", "large", 1e6), ("down", "large", made_here, 1e-6)):
+    muls = ("up", "small", "large"), ("down", "large", made_here)
+    for (name, read, wrote), factor in zip(muls, factors, strict=True):
         model.graph.initializer.append(onnx.helper.make_tensor(f"{name}.by", TensorProto.FLOAT, [], [factor]))
         model.graph.node.insert(place, onnx.helper.make_node("Mul", [read, f"{name}.by"], [wrote], name))
         place += 1
@@ -148,7 +156,7 @@ def test_what_fp16_cannot_hold_stays_in_fp32(made: Find, tmp_path: Path, asked: 
     path = tmp_path / asked / low.file
     graph = onnx_file.load(path)
     card = onnx_file.require_card(graph, path)
-    assert sorted(card.islands) == ["down", "up"]
+    assert sorted(card.islands) == islands
     assert low.detail["shares"][asked] == pytest.approx(1.0, abs=1e-3)
     halves = {tensor.name for tensor in graph.graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     assert bool(halves) == (asked == "fp16")

@@ -97,3 +97,32 @@ def test_a_node_is_beyond_reach_by_what_it_reads_or_makes() -> None:
     assert ranges.beyond(graph(), values) == ["up", "sum"]
     assert ranges.beyond(graph(), values, reach=10_000) == []
     assert ranges.beyond(graph(), values | {"small": float("nan")}, reach=10_000) == ["down"]
+
+
+def test_a_constant_counts_for_what_it_is_and_a_mask_for_nothing() -> None:
+    """One beyond fp16's largest number is out of reach; as small as can be, or infinite, it masks."""
+    model, numbers = graph(), {"vast": 70_000.0, "edge": 65_504.0, "mask": np.finfo(np.float32).min}
+    for name, value in {**numbers, "nothing": -np.inf}.items():
+        model.graph.initializer.append(helper.make_tensor(name, TensorProto.FLOAT, [2], [1.0, value]))
+        model.graph.node.append(helper.make_node("Mul", ["floats", name], [f"{name}*"], name=f"by {name}"))
+
+    assert ranges.beyond(model, {}) == ["by vast"]
+
+
+def test_what_is_left_in_fp32_is_read_from_the_graph() -> None:
+    """Whatever was asked: types are inferred anew, and a cast or a constant is no arithmetic."""
+    model = graph()
+    del model.graph.output[:]
+    half, whole = TensorProto.FLOAT16, TensorProto.FLOAT
+    nodes = [
+        helper.make_node("Cast", ["images"], ["halves"], name="down", to=half),
+        helper.make_node("Neg", ["halves"], ["negative"], name="neg"),
+        helper.make_node("Cast", ["negative"], ["wholes"], name="up again", to=whole),
+        helper.make_node("Neg", ["wholes"], ["answer"], name="neg again"),
+    ]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.output.append(helper.make_tensor_value_info("answer", whole, None))
+    model.graph.value_info.append(helper.make_tensor_value_info("negative", whole, None))
+
+    assert ranges.in_fp32(model) == ["neg again"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import shells
 from library_uses import DUMP, PLAIN, Api, Entry, Reader, of_double
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ ENGINES, DOUBLES = ROOT / "engines", ROOT / "tests"
 BINDINGS = ("10.16.1.11", "11.4.0.106")
 PYCUDA = "2026.1"
 PYTHON = f"cp{sys.version_info.major}{sys.version_info.minor}"
-RTX_ONLY = frozenset({"_aim", "RtxRunner"})
+RTX_ONLY = frozenset({"_aim", "_take_no_memory", "RtxRunner"})
 """What of ours is for TensorRT for RTX alone."""
 PARAMETERS = {
     "network": "INetworkDefinition",
@@ -99,31 +99,20 @@ def described(module: str, **env: str) -> Api:
     return Api({name: Entry(*entry) for name, entry in told["names"].items()}, classes, told["version"])
 
 
-def output(*command: str | Path) -> str:
-    """Run a tool and return what it prints."""
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
 def over_stubs(wheel: Path, folder: Path) -> Api:
     """Import TensorRT's bindings over libraries that define what they need from TensorRT, and do nothing."""
     with zipfile.ZipFile(wheel) as packed:
         packed.extractall(folder)  # noqa: S202 - of the very version that is pinned above
-    bindings = folder / "tensorrt_bindings" / "tensorrt.so"
     # The C library's names carry a version or are Python's and the loader's; TensorRT's do not.
-    names = re.findall(
-        r"^ +U ((?:create|get|init)\w+)$", output("nm", "-D", "--undefined-only", bindings), re.MULTILINE
-    )
-    source = folder / "stub.c"
-    source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in names))
-    for library in re.findall(r"\[(libnv\w+\.so\.\d+)\]", output("readelf", "-d", bindings)):
-        output("gcc", "-shared", "-fPIC", f"-Wl,-soname,{library}", "-o", folder / library, source)
+    loose = r"(?:create|get|init)\w+"
+    shells.make(folder / "tensorrt_bindings" / "tensorrt.so", folder, r"libnv\w+\.so\.\d+", loose, {})
     return described("tensorrt_bindings", LD_LIBRARY_PATH=str(folder), PYTHONPATH=str(folder))
 
 
 @pytest.fixture(scope="module", params=BINDINGS)
 def tensorrt(request: pytest.FixtureRequest, fetch: Fetch, tmp_path_factory: pytest.TempPathFactory) -> Api:
     """What TensorRT 10 has, and what 11."""
-    if missing := [tool for tool in ("gcc", "nm", "readelf") if shutil.which(tool) is None]:
+    if missing := shells.absent_tools():
         cannot(f"{', '.join(missing)} not installed (apt install gcc binutils)")
     version = request.param
     wheel = fetch(

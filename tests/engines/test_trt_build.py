@@ -50,6 +50,7 @@ class Watched:
     def __init__(self) -> None:
         self.flags: list[int] = []
         self.tf32: list[bool] = []
+        self.ours_to_allocate: list[bool] = []
         self.profiles: list[Any] = []
         self.verbosity: list[Any] = []
         self.target: list[Any] = []
@@ -69,6 +70,7 @@ class Watched:
 
             def build_serialized_network(self, network: Any, config: Any) -> Any:
                 told.tf32.append(config.get_flag(trt.BuilderFlag.TF32))
+                told.ours_to_allocate.append(config.get_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION))
                 told.profiles = [[tuple(s) for s in each.get_shape("images")] for each in told.profiles]
                 told.verbosity.append(config.profiling_verbosity)
                 told.target += [
@@ -94,13 +96,17 @@ class Watched:
 def test_every_precision_builds_with_tf32_set_explicitly(
     made: Find, precision: Precision, stage: str, tf32: bool
 ) -> None:
-    """Strongly typed, for SM 8.6, and with TF32 math for `tf32` alone: the library's default is on."""
+    """Strongly typed, for SM 8.6, and with TF32 math for `tf32` alone: the library's default is on.
+
+    No memory is taken while it runs: such work could be no CUDA graph.
+    """
     watched = Watched()
 
     engine = trt_build.build(watched, made(stage).path.read_bytes(), spec(precision), log := [])
 
     assert len(engine) > 10_000
     assert watched.tf32 == [tf32]
+    assert watched.ours_to_allocate == [True]
     assert watched.target == [trt.ComputeCapability.SM86]
     assert watched.flags == [1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)]
     assert not [line for line in log if line.startswith(("ERROR", "INTERNAL_ERROR"))]
@@ -348,7 +354,7 @@ def test_an_engine_s_folder_has_the_engine_its_log_and_what_it_is(made: Find, pr
             "cuda": None,
         },
         "profiles": [[1, 8, 256]],
-        "options": {"level": 3, "tf32": False, "strongly_typed": True},
+        "options": {"level": 3, "tf32": False, "strongly_typed": True, "user_allocation": True},
     }
     assert detail["macs"]
     assert detail["card"]["precision"] == precision

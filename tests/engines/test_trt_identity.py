@@ -55,7 +55,12 @@ def test_an_engine_for_the_gpu_at_hand_names_all_of_it() -> None:
     assert (place.gpu, place.cuda) == ("NVIDIA Pretend 9000", "13.2")
     assert identity.onnx_sha256 == "ab" * 32
     assert identity.profiles == ((1, 8, 256),)
-    assert identity.options == {"level": 3, "tf32": False, "strongly_typed": True}
+    assert identity.options == {
+        "level": 3,
+        "tf32": False,
+        "strongly_typed": True,
+        "user_allocation": SPEC.runtime == "tensorrt-rtx",
+    }
 
 
 def test_without_pycuda_the_driver_s_own_tool_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

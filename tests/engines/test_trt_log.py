@@ -74,3 +74,14 @@ def test_the_last_error_is_the_one_that_is_told() -> None:
 def test_a_library_that_says_nothing_is_not_put_words_in_its_mouth() -> None:
     """It refused, and that is all there is."""
     assert str(Log([]).error("it cannot be built")) == "it cannot be built: no reason given"
+
+
+def test_a_full_device_that_was_coped_with_is_over() -> None:
+    """What is refused later has its own reason, and a climb over batches does not end for want of memory."""
+    log = Log(["ERROR: Cuda Runtime (out of memory)"])
+    assert out_of_memory(log.error("no execution context could be made"))
+
+    log.lines.append("ERROR: setInputShape: Error Code 3")
+
+    assert str(log.error("the engine takes no such images")).endswith("ERROR: setInputShape: Error Code 3")
+    assert str(log.error("the engine could not be run")).endswith("no reason given")
