@@ -204,8 +204,8 @@ def bench(
     from bobrt.paths import check_writable
 
     names = backbones or []
-    files = [Path(name) for name in names if name.endswith(".onnx")]
-    names = [name for name in names if not name.endswith(".onnx")]
+    files = [Path(name) for name in names if flags.is_model_file(name)]
+    names = [name for name in names if not flags.is_model_file(name)]
     folders = [name for name in names if flags.is_bundle(name)]
     if data is not None:
         task, gauntlet = flags.asked_of(flags.placed(data, ",".join(task or [])), gauntlet)

@@ -126,7 +126,7 @@ def question(  # noqa: PLR0913, PLR0917 - the flags of a verb
         UsageError: A word exists nowhere, or the name is that of a model file.
 
     """
-    if name.endswith(".onnx"):
+    if is_model_file(name):
         raise UsageError(
             f"{name} is a model file, and this begins from a backbone",
             f"bobrt bench {name} --runtime tensorrt-rtx",
@@ -210,6 +210,11 @@ def require_apart(questions: Sequence[Question]) -> None:
                 f"{named} answer one cell: {question.cell}",
                 "bench each alone, with --results FOLDER of its own",
             )
+
+
+def is_model_file(name: str) -> bool:
+    """Tell whether a name is that of an ONNX file, and not a backbone's."""
+    return name.lower().endswith(".onnx")
 
 
 def is_bundle(name: str) -> bool:

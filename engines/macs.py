@@ -26,7 +26,9 @@ _BY_TYPE = {
     onnx.TensorProto.UINT8: Precision.INT8,
 }
 RECURRENT = {"LSTM", "GRU", "RNN"}
-COUNTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", *RECURRENT}
+INTEGER = {"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
+"""Products of eight-bit integers themselves: how ONNX Runtime quantises dynamically, or without Q/DQ."""
+COUNTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", *INTEGER, *RECURRENT}
 LAYOUT = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Slice", "Gather"}
 
 
@@ -34,7 +36,7 @@ def shares(model: onnx.ModelProto) -> dict[str, float]:
     """Return the fraction of multiply-adds at each precision, by its name; empty if the graph has none.
 
     A node counts as int8 or fp8 only if all its data inputs come from DequantizeLinear, the
-    way a runtime decides it.
+    way a runtime decides it, or if it multiplies integers itself.
     """
     total: Counter[Precision] = Counter()
     for _, precision, macs in _counted(model):
@@ -110,7 +112,8 @@ def _macs(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> int:
     """Return the multiply-adds of one node for one image, 0 for nodes that have none."""
     if node.op_type not in COUNTED:
         return 0
-    left, right, out = (shapes.get(name) for name in (*node.input[:2], node.output[0]))
+    factors = node.input[0:4:3] if node.op_type.startswith("QLinear") else node.input[:2]  # scales between
+    left, right, out = (shapes.get(name) for name in (*factors, node.output[0]))
     if node.op_type in RECURRENT:
         again = shapes.get(node.input[2])
         # Data [steps, images, inputs]; at each step, every weight of both matrices [directions, ...] once.
@@ -120,7 +123,7 @@ def _macs(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> int:
 
 def _product(node: onnx.NodeProto, left: list[int], right: list[int], out: list[int]) -> int:
     """Return the multiply-adds of a convolution or a matrix product, from the shapes it has."""
-    if node.op_type == "Conv":  # weight [out, in / groups, *kernel]
+    if node.op_type.endswith(("Conv", "ConvInteger")):  # weight [out, in / groups, *kernel]
         return math.prod(out) * math.prod(right[1:])
     if node.op_type == "ConvTranspose":  # weight [in, out / groups, *kernel]
         return math.prod(left) * math.prod(right[1:])
@@ -133,6 +136,8 @@ def _product(node: onnx.NodeProto, left: list[int], right: list[int], out: list[
 def _precision(
     node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], types: Mapping[str, int]
 ) -> Precision:
+    if node.op_type in INTEGER:
+        return Precision.INT8
     stored = [_dequantized_from(name, makers, types) for name in node.input[:2]]
     if all(kind is not None for kind in stored):
         return _BY_TYPE.get(stored[0] or 0, Precision.FP32)

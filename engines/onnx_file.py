@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from bobrt.artifacts import Artifact, Manifest
-from bobrt.errors import BobrtError, UsageError
+from bobrt.errors import BobrtError, UsageError, one_line
 from bobrt.paths import sha256_of
 from bobrt.spec import Backbone, FileCard, Precision, Protocol, Transform
 from engines import macs
@@ -65,12 +65,16 @@ def beside(model: onnx.ModelProto, path: Path) -> list[Path]:
     folder, found = path.absolute().parent, []
     for name in sorted(names):
         file = folder / name
-        if not file.resolve().is_relative_to(folder.resolve()):
+        try:
+            inside, there = file.resolve().is_relative_to(folder.resolve()), file.is_file()
+        except (OSError, ValueError) as error:  # too long for a name, or none
+            raise UsageError(f"ONNX file {path} has its weights in no file: {one_line(error)}") from None
+        if not inside:
             raise UsageError(
                 f"ONNX file {path} has its weights in {name}, outside its own folder",
                 "save it with its weights beside it: onnx.save(model, path, save_as_external_data=True)",
             )
-        if not file.is_file():
+        if not there:
             raise UsageError(f"ONNX file {path} has its weights in {name}, which is not beside it")
         found.append(file)
     return found
@@ -107,8 +111,19 @@ def _metas(values: Iterable[onnx.ValueInfoProto]) -> dict[str, TensorMeta]:
     for value in values:
         kind = value.type.tensor_type
         sides = tuple(side.dim_value if side.dim_value > 0 else None for side in kind.shape.dim)
-        found[value.name] = TensorMeta(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name, sides)
+        found[value.name] = TensorMeta(_type_of(value.type), sides)
     return found
+
+
+def _type_of(told: onnx.TypeProto) -> str:
+    """Return numpy's word for a tensor's type, or ONNX's for what is no tensor, or of no known type."""
+    what = told.WhichOneof("value")
+    if what != "tensor_type":
+        return what.removesuffix("_type") if what else "untyped"
+    try:
+        return str(onnx.helper.tensor_dtype_to_np_dtype(told.tensor_type.elem_type).name)
+    except KeyError:
+        return f"type {told.tensor_type.elem_type}"
 
 
 def identity(path: Path) -> str:
@@ -116,7 +131,7 @@ def identity(path: Path) -> str:
 
     Any other file is one file, and so is an ONNX file that is no longer whole.
     """
-    if path.suffix != ".onnx":
+    if path.suffix.lower() != ".onnx":
         return sha256_of(path)
     try:
         model = graph_of(path)

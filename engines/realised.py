@@ -85,7 +85,9 @@ def of_events(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:
             operation = told.get("op_name", "")
             inputs, outputs = _tensors(told["input_type_shape"]), _tensors(told["output_type_shape"])
             if macs := _macs(operation, inputs, outputs):
-                total[_BY_TYPE.get(inputs[0][0], Precision.FP32)] += macs
+                # It makes bytes of its floats itself, and tells it by the weight.
+                factor = inputs[1 if operation == "DynamicQuantizeMatMul" else 0]
+                total[_BY_TYPE.get(factor[0], Precision.FP32)] += macs
     everything = sum(total.values())
     return {str(precision): macs / everything for precision, macs in total.items()} if everything else {}
 

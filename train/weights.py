@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
+from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 State = dict[str, Tensor]
 """A state dict: parameters and buffers by name."""
+_ALONE = "save the names and tensors alone: torch.save(net.state_dict(), PATH)"
 
 
 def contents(path: Path) -> tuple[Any, str | None]:
@@ -34,11 +37,13 @@ def contents(path: Path) -> tuple[Any, str | None]:
     if _is_torchscript(path):
         raise UsageError(f"checkpoint {path} is TorchScript, which is code", "pass a file of weights")
     try:
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             with safe_open(path, "pt") as file:
                 header = (file.metadata() or {}).get("bobrt")
                 return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 - not a dict
-        return torch.load(path, map_location="cpu", weights_only=True), None
+        # timm's training keeps its options so, beside the weights.
+        with torch.serialization.safe_globals([Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True), None
     except FileNotFoundError:
         raise UsageError(f"checkpoint {path} does not exist") from None
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
@@ -49,6 +54,10 @@ def contents(path: Path) -> tuple[Any, str | None]:
         raise UsageError(f"checkpoint {path} is damaged or truncated: {_first_line(error)}") from error
     except Exception as error:
         # torch.load raises UnpicklingError, KeyError and others on files that are not checkpoints.
+        if code := re.search(r"Unsupported (?:global|class)\W+(?:GLOBAL )?([\w.]+)", str(error)):
+            raise UsageError(
+                f"checkpoint {path} holds more than names and tensors, {code[1]}, which is code", _ALONE
+            ) from error
         told = f"{type(error).__name__}: {_first_line(error)}"
         raise UsageError(f"checkpoint {path} is no file of weights ({told})") from error
 
@@ -61,19 +70,26 @@ def state_in(content: object, path: Path, inside: str = "") -> State:
 
     """
     found = content.get(inside) if inside and isinstance(content, dict) else content
-    if isinstance(found, dict) and found and all(isinstance(value, Tensor) for value in found.values()):
+    if isinstance(found, dict) and found and all(map(_is_named_tensor, found.items())):
         return found
     held = (
         f": it holds {', '.join(map(repr, [*content][:5]))}" if content and isinstance(content, dict) else ""
     )
     raise UsageError(
         f"checkpoint {path} is not a state dict{f' under {inside!r}' if inside else held}",
-        "save the names and tensors alone: torch.save(net.state_dict(), PATH)",
+        _ALONE,
     )
 
 
+def _is_named_tensor(pair: tuple[object, object]) -> bool:
+    """Tell whether a name and what it names are a parameter as any network has them: whole, and here."""
+    name, value = pair
+    whole = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
+    return whole and isinstance(name, str)
+
+
 def load_strictly(module: nn.Module, state: State, path: Path, classifier: tuple[str, ...] = ()) -> None:
-    """Load a state dict with no key missing, extra or of another shape.
+    """Load a state dict with no key missing, extra, of another shape, or of numbers that are no floats.
 
     Args:
         module: What it is for.
@@ -91,13 +107,20 @@ def load_strictly(module: nn.Module, state: State, path: Path, classifier: tuple
         for name in sorted(wanted.keys() & state.keys())
         if state[name].shape != wanted[name].shape
     ]
+    types = [
+        f"{name} is {state[name].dtype}, not {value.dtype}"
+        for name, value in sorted(wanted.items())
+        if name in state and value.is_floating_point() and not state[name].is_floating_point()
+    ]
     missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     hint = ""
-    if all(name.startswith(classifier) for name in [*missing, *extra, *shapes]):
+    if all(name.startswith(classifier) for name in [*missing, *extra, *shapes, *types]):
         hint = "--task NAME brings a classifier of its own, and leaves the file's out"
     elif wrap := _wrapping(missing, extra):
         hint = f"save the network inside: torch.save(net.{wrap}.state_dict(), PATH)"
-    require_fit(path, {"missing": missing, "extra": extra, "of another shape": shapes}, hint)
+    require_fit(
+        path, {"missing": missing, "extra": extra, "of another shape": shapes, "of another type": types}, hint
+    )
     module.load_state_dict(state)
 
 
@@ -117,6 +140,13 @@ def require_fit(path: Path | str, odd: Mapping[str, Sequence[str]], hint: str = 
     ]
     if parts:
         raise UsageError(f"checkpoint {path} does not fit: keys {'; '.join(parts)}", hint)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Tell by the length of its header and the brace that begins it, whatever the file is called."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -74,6 +74,9 @@ def backbone(name: str, where: str = "") -> Backbone:
         )
     if name in _timm_names():
         exact = _tagged(name)
+        for entry in entries.values():  # one checkpoint has one name
+            if entry.timm == exact and not entry.args and entry.weights is None:
+                return entry
         return Backbone(name=exact, timm=exact, family=exact.split(".")[0].split("_")[0])
     raise unknown("backbone", name, [*entries, *ALIASES, *_timm_names()], where)
 

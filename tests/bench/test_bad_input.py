@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnxruntime.quantization import quantize_dynamic
 from support import BOBRT, TINY, Ran, Workspace, environment
 
 if TYPE_CHECKING:
@@ -443,6 +444,20 @@ def test_a_foreign_file_is_ranked_only_once_its_accuracy_is_known(
         "": True,
         "digits": False,
     }
+
+
+def test_a_file_that_was_quantised_elsewhere_is_what_it_computes_in(
+    here: Callable[..., Ran], tmp_path: Path, foreign: Callable[..., Path]
+) -> None:
+    """Dynamically, as ONNX Runtime's own tool does first: its products are of bytes, without Q/DQ."""
+    quantize_dynamic(foreign(tmp_path / "floats.onnx"), tmp_path / "theirs.ONNX")
+
+    ran = here("bench", "--plan", TINY, tmp_path / "theirs.ONNX", "--task", "digits")
+
+    assert ran.code == 0, ran.err
+    assert "Of 1 verified engines for digits by published, theirs int8 on ort-cpu" in ran.out
+    (record,) = json.loads(here("report", "--json").out)["results"]
+    assert record["artifact"]["precision_share"] == record["artifact"]["realised_share"] == 1.0
 
 
 @pytest.mark.parametrize("classes", [7, 1000])

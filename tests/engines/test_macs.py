@@ -26,14 +26,14 @@ def tensor(name: str, *dims: int, kind: type = np.float32) -> onnx.TensorProto:
     return numpy_helper.from_array(np.ones(dims, kind), name)
 
 
-def count(model: onnx.ModelProto) -> float:
-    """Return the fp32 multiply-adds of a graph, by laying a thousand at fp16 beside them."""
+def count(model: onnx.ModelProto, precision: str = "fp32") -> float:
+    """Return the multiply-adds at a precision of a graph, by laying a thousand at fp16 beside them."""
     ruler = onnx.ModelProto()
     ruler.CopyFrom(model)
     ruler.graph.node.append(node("MatMul", ["ruler", "ruler"], ["measured"]))
     ruler.graph.initializer.append(tensor("ruler", 10, 10, kind=np.float16))
     found = shares(ruler)
-    return round(1000 * found.get("fp32", 0.0) / found["fp16"], 3)
+    return round(1000 * found.get(precision, 0.0) / found["fp16"], 3)
 
 
 CONV = [node("Transpose", ["x"], ["nchw"], perm=[0, 3, 1, 2])]
@@ -241,6 +241,35 @@ def test_eight_bits_are_told_apart_by_their_type(graph: Graph, kind: int, precis
     nodes = [*quantized("a", "x", kind), stored, node("MatMul", ["a", "w.dq"], ["y"])]
 
     assert shares(graph(nodes, scales(kind))) == {precision: 1.0}
+
+
+def test_integers_that_are_multiplied_are_int8(graph: Graph) -> None:
+    """Files that were quantised dynamically, or as whole operators, have no Q/DQ around their products."""
+    weight = numpy_helper.from_array(np.ones((3, 7), np.int8), "w")
+    byte = numpy_helper.from_array(np.zeros((), np.int8), "w0")
+    scale = numpy_helper.from_array(np.ones((), np.float32), "one")
+    quantised = node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"])
+    dynamic = [quantised, node("MatMulInteger", ["q", "w", "z"], ["i"]), node("Cast", ["i"], ["y"], to=1)]
+    whole = [
+        quantised,
+        node("QLinearMatMul", ["q", "s", "z", "w", "one", "w0", "s", "z"], ["p"]),
+        node("DequantizeLinear", ["p", "s", "z"], ["y"]),
+    ]
+    kernel = numpy_helper.from_array(np.ones((5, 3, 2, 2), np.int8), "w")
+    images = [CONV[0], node("DynamicQuantizeLinear", ["nchw"], ["q", "s", "z"])]
+    convolved = [
+        *images,
+        node("QLinearConv", ["q", "s", "z", "w", "one", "w0", "s", "z"], ["p"]),
+        node("DequantizeLinear", ["p", "s", "z"], ["y"]),
+    ]
+    for nodes, weights, by_hand in (
+        (dynamic, [weight], 4 * 4 * 3 * 7),
+        (whole, [weight, byte, scale], 4 * 4 * 3 * 7),
+        (convolved, [kernel, byte, scale], (5 * 3 * 3) * (3 * 2 * 2)),
+    ):
+        model = graph(nodes, weights)
+        assert shares(model) == {"int8": 1.0}
+        assert count(model, "int8") == by_hand
 
 
 @pytest.mark.parametrize(

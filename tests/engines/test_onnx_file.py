@@ -174,6 +174,38 @@ def test_what_a_strange_input_says_is_taken_for_images_of_some_size(
     assert (card["batch"], card["transform"]["size"]) == (batch, size)  # type: ignore[index, call-overload]
 
 
+@pytest.mark.parametrize(
+    ("told", "word"),
+    [
+        (onnx.TypeProto(sequence_type=onnx.TypeProto.Sequence()), "sequence"),
+        (onnx.TypeProto(), "untyped"),
+        (onnx.TypeProto(tensor_type=onnx.TypeProto.Tensor(elem_type=99)), "type 99"),
+    ],
+)
+def test_what_is_no_tensor_is_called_what_it_is(
+    model: onnx.ModelProto, told: onnx.TypeProto, word: str
+) -> None:
+    """Whoever opens it refuses it then, and other files of the command go on."""
+    model.graph.input[0].type.CopyFrom(told)
+
+    (meta,) = onnx_file.inputs_of(model).values()
+
+    assert meta.dtype == word
+
+
+@pytest.mark.parametrize("location", ["x" * 300, "a\0b"], ids=["too long", "no name"])
+def test_a_place_of_weights_that_is_no_file_is_refused(
+    model: onnx.ModelProto, tmp_path: Path, location: str
+) -> None:
+    """Whatever the system says of it, in one line."""
+    path = external(model, tmp_path / "it.onnx", location)
+
+    with pytest.raises(UsageError, match="has its weights in no file: ") as caught:
+        onnx_file.beside(onnx_file.graph_of(path), path)
+
+    assert len(caught.value.message.splitlines()) == 1
+
+
 def test_weights_that_are_listed_as_inputs_are_none(graph: Graph) -> None:
     """Files of the first years of ONNX list them."""
     images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", -1, 4, 3])

@@ -44,6 +44,10 @@ LSTM = event(
     {"float": [3, 1, 9, 8]},
 )
 """3 steps of 9 rows, 12 x 4 + 12 x 8 products each: 3,888."""
+DYNAMIC = event(
+    "DynamicQuantizeMatMul", [{"float": [9, 12]}, {"int8": [12, 36]}, {"float": [36]}], {"float": [9, 36]}
+)
+"""9 x 36 outputs of 12 products each: 3,888, in bytes that it makes of its floats."""
 ATTENTION = event(
     "Attention", [{"float": [1, 9, 6]}, {"float": [6, 36]}, {"float": [36]}], {"float": [1, 9, 12]}
 )
@@ -65,6 +69,7 @@ ATTENTION = event(
         ([PRODUCT, TRANSPOSED], {"fp16": 0.5, "fp32": 0.5}),
         ([PRODUCT, LSTM], {"fp16": 0.5, "fp32": 0.5}),
         ([PRODUCT, ATTENTION], {"fp16": 0.5, "fp32": 0.5}),
+        ([PRODUCT, DYNAMIC], {"fp16": 0.5, "int8": 0.5}),
     ],
 )
 def test_a_kernel_counts_at_the_type_it_reads(events: list[dict[str, Any]], want: dict[str, float]) -> None:

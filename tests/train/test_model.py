@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 from timm.data import resolve_data_config
+from timm.utils import CheckpointSaver
 
 from bobrt.catalogue import TASKS, backbone
 from bobrt.errors import UsageError
@@ -189,6 +191,40 @@ def test_a_file_that_holds_no_state_dict_says_so(tmp_path: Path, content: object
         model.read_checkpoint(path)
 
 
+def test_a_network_that_was_saved_whole_is_code(net: model.Model, tmp_path: Path) -> None:
+    """It is not run, and the way out is not torch's advice to run it."""
+    torch.save(net, tmp_path / "it.pth")
+
+    with pytest.raises(
+        UsageError, match=r"holds more than names and tensors, train\.model\.Model, "
+    ) as caught:
+        model.read_checkpoint(tmp_path / "it.pth")
+
+    assert "weights_only" not in caught.value.message
+    assert caught.value.hint == "save the names and tensors alone: torch.save(net.state_dict(), PATH)"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda state: {name: value.to(torch.int8) for name, value in state.items()}, "of another type"),
+        (lambda state: {name: value + 0j for name, value in state.items()}, "of another type"),
+        (lambda state: {name: value.to("meta") for name, value in state.items()}, "is not a state dict"),
+        (lambda state: {name: value.to_sparse() for name, value in state.items()}, "is no"),
+        (lambda state: dict(enumerate(state.values())), "is not a state dict"),
+    ],
+    ids=["bytes", "complex", "nowhere", "sparse", "numbered"],
+)
+def test_what_is_no_parameters_of_floats_is_refused(
+    net: model.Model, tmp_path: Path, change: Callable[[Any], Any], told: str
+) -> None:
+    """Copied over, they would be numbers all the same: others."""
+    torch.save(change(net.backbone.state_dict()), tmp_path / "it.pth")
+
+    with pytest.raises(UsageError, match=told):
+        model.load_local(net, backbone("test_resnet"), tmp_path / "it.pth")
+
+
 @pytest.mark.parametrize("content", [b"hello", b"{}", b"\x80"])
 def test_what_is_no_file_of_weights_is_called_so(tmp_path: Path, content: bytes) -> None:
     """Whatever Python's unpickler makes of it, the line is one that can be read."""
@@ -327,6 +363,16 @@ def as_a_training_saves(net: model.Model, path: Path) -> None:
     torch.save({"state_dict": net.backbone.state_dict(), "epoch": 3}, path)
 
 
+def as_timm_s_training_saves(net: model.Model, path: Path) -> None:
+    """With its optimiser and its options, an `argparse.Namespace`, beside the weights."""
+    steps = torch.optim.SGD(net.parameters(), lr=0.1)
+    saver = CheckpointSaver(
+        net.backbone, steps, Namespace(model="test_resnet", lr=0.1), checkpoint_dir=str(path.parent)
+    )
+    saver.save_checkpoint(3, metric=0.5)
+    (path.parent / "last.pth.tar").rename(path)
+
+
 def as_meta_saves(net: model.Model, path: Path) -> None:
     torch.save({"model": net.backbone.state_dict(), "optimizer": {"lr": 0.1}}, path)
 
@@ -344,8 +390,10 @@ def as_we_save(net: model.Model, path: Path) -> None:
     [
         (as_timm_saves, "it.pth"),
         (as_a_training_saves, "it.pt"),
+        (as_timm_s_training_saves, "it.pth.tar"),
         (as_meta_saves, "it.pth"),
         (as_the_hub_has_it, "it.safetensors"),
+        (as_the_hub_has_it, "a-blob-of-a-cache"),
         (as_we_save, "it.safetensors"),
     ],
 )
