@@ -82,10 +82,9 @@ def state_in(content: object, path: Path, inside: str = "") -> State:
 
 
 def _is_named_tensor(pair: tuple[object, object]) -> bool:
-    """Tell whether a name and what it names are a parameter as any network has them: whole, and here."""
+    """Tell whether a name and what it names are a parameter as any network has them."""
     name, value = pair
-    whole = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
-    return whole and isinstance(name, str)
+    return isinstance(name, str) and isinstance(value, Tensor) and value.layout is torch.strided
 
 
 def load_strictly(module: nn.Module, state: State, path: Path, classifier: tuple[str, ...] = ()) -> None:
@@ -112,6 +111,7 @@ def load_strictly(module: nn.Module, state: State, path: Path, classifier: tuple
         for name, value in sorted(wanted.items())
         if name in state and value.is_floating_point() and not state[name].is_floating_point()
     ]
+    types += [n for n in sorted(wanted) if n in state and state[n].is_meta and not wanted[n].is_meta]
     missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     hint = ""
     if all(name.startswith(classifier) for name in [*missing, *extra, *shapes, *types]):
