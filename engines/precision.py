@@ -43,63 +43,16 @@ if TYPE_CHECKING:
 CALIBRATION_BATCH = 32
 NO_BF16 = {"HardSwish", "HardSigmoid", "ConvTranspose"}
 """Operators that TensorRT takes in fp32 and fp16 alone: its parser the first two, RTX's builder the last."""
-CUDA_BF16 = frozenset(
-    (
-        *(
-            "Conv",
-            "Gemm",
-            "MatMul",
-            "AveragePool",
-            "Add",
-            "Sub",
-            "Mul",
-            "Div",
-            "Pow",
-            "Mod",
-            "Max",
-            "Min",
-            "Sum",
-        ),
-        *(
-            "Relu",
-            "Gelu",
-            "Erf",
-            "Sigmoid",
-            "HardSigmoid",
-            "HardSwish",
-            "Mish",
-            "Softplus",
-            "Softsign",
-            "Tanh",
-        ),
-        *(
-            "Abs",
-            "Cos",
-            "Exp",
-            "Neg",
-            "Sign",
-            "Sin",
-            "Sqrt",
-            "Softmax",
-            "LayerNormalization",
-            "LpNormalization",
-        ),
-        *("ReduceL1", "ReduceMean", "ReduceSum", "Concat", "Expand", "Flatten", "Gather", "GatherElements"),
-        *(
-            "GatherND",
-            "Identity",
-            "Reshape",
-            "Shape",
-            "Slice",
-            "Split",
-            "Squeeze",
-            "Tile",
-            "Transpose",
-            "Trilu",
-        ),
-        *("Unsqueeze", "Where", "Cast", "Constant"),
-    )
-)
+CUDA_BF16 = {
+    *("Conv", "Gemm", "MatMul", "AveragePool"),
+    *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Sum"),
+    *("Relu", "Gelu", "Erf", "Sigmoid", "HardSigmoid", "HardSwish", "Mish", "Softplus", "Softsign", "Tanh"),
+    *("Abs", "Cos", "Exp", "Neg", "Sign", "Sin", "Sqrt", "ReduceL1", "ReduceMean", "ReduceSum"),
+    *("Softmax", "LayerNormalization", "LpNormalization"),
+    *("Concat", "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+    *("Gather", "GatherElements", "GatherND", "Slice", "Split", "Trilu", "Where"),
+    *("Cast", "Constant", "Shape"),
+}
 """Operators of which ONNX Runtime's CUDA provider has bf16 kernels; of another neither it nor the CPU has,
 and a graph with it does not open. Source: 1.31 itself, over libraries that do nothing (`tests/shells.py`)."""
 NOT_IN_CUDA = {"Elu", "GRU", "InstanceNormalization", "LpPool", "MaxPool", "Selu", "ThresholdedRelu"}

@@ -143,10 +143,11 @@ def require_fit(path: Path | str, odd: Mapping[str, Sequence[str]], hint: str = 
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Tell by the length of its header and the brace that begins it, whatever the file is called."""
+    """Tell by its name, or by the length of its header and the brace that begins it: a cache has no names."""
     with path.open("rb") as file:
         start = file.read(9)
-    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+    begins = start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+    return begins or path.suffix == ".safetensors"
 
 
 def _is_torchscript(path: Path) -> bool:
