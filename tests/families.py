@@ -54,7 +54,7 @@ FAMILIES = {
     "mambaout": [Member("mambaout_femto", 64, DIMS)],
     "maxvit": [Member("maxvit_tiny_tf_224", 64, {**STAGES, "embed_dim": (32, 32, 64, 64), "stem_width": 16})],
     "mobilenet": [Member("mobilenetv3_small_050", 32), Member("mobilenetv4_conv_small_035", 32)],
-    "mobileone": [Member("mobileone_s1", 128)],
+    "mobileone": [Member("mobileone_s0", 32)],
     "mobilevit": [Member("mobilevit_xxs"), Member("mobilevitv2_050")],
     "nest": [Member("nest_cut_down")],
     "nextvit": [Member("nextvit_small", 64, {"depths": (1, 1, 5, 1)})],

@@ -323,7 +323,7 @@ def test_a_real_cell_without_memory_fails_alone(workspace: Workspace, records: R
     """Under a limit in which the library cannot even start, the cell is `failed`; what is done stays done."""
     found = records(workspace)
     found["torch fp32"].unlink()
-    ran = workspace.here("bench", "--plan", plan(limits={"memory_gb": 0.2, "cell_s": 30}))
+    ran = workspace.here("bench", "--plan", plan(limits={"memory_gb": 0.2, "cell_s": 8}))
     assert ran.code == 1
     assert ran.err.count("already done") == 6
     record = json.loads(found["torch fp32"].read_text())

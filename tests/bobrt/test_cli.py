@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
 import pytest
 import typer.main
 from support import BOBRT, Ran, environment, run_here
@@ -374,6 +375,11 @@ def test_random_weights_need_no_hub(bobrt: Bobrt, tmp_path: Path) -> None:
     assert ran.err.startswith("no --task: the backbone as it is published, ")
     assert "· exporting\n" in ran.err
     assert "parity with PyTorch: max |diff| " in ran.err
+    outputs = {value.name: value.type.tensor_type.shape.dim for value in onnx.load(path).graph.output}
+    assert {name: (sides[0].dim_param, sides[1].dim_value) for name, sides in outputs.items()} == {
+        "features": ("batch", 96),
+        "logits": ("batch", 1000),
+    }
 
     copy = tmp_path / "out" / "mine.onnx"
     again = bobrt("export", "test_resnet", "--weights", "random", "--json", "-o", copy, env=env)

@@ -13,7 +13,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
-from support import TINY, Workspace, install_package
+from support import TINY, install_package
 
 from bobrt.artifacts import Artifact, Job
 from bobrt.catalogue import backbone
@@ -311,22 +311,6 @@ def test_an_export_needs_a_checkpoint(tmp_path: Path) -> None:
     """Asked for nothing to export, it says so."""
     with pytest.raises(BobrtError, match="made from a checkpoint, and none was given"):
         export.make(Job({"batch": "dynamic"}, None, tmp_path, lambda *_: None))
-
-
-def test_a_backbone_is_exported_as_published_with_no_hub(tmp_path: Path) -> None:
-    """`bobrt export regnet --weights random`: the alias resolved and said, features and 1000 logits."""
-    space = Workspace(tmp_path / "cache", tmp_path / "results")
-
-    done = space.bobrt("export", "regnet", "--weights", "random", timeout=600)
-
-    assert done.code == 0, done.err
-    assert "regnet is regnetx_004.pycls_in1k\n" in done.err
-    graph = onnx.load(done.out.removesuffix("\n")).graph
-    assert sides(graph.input[0]) == ["batch", 224, 224, 3]
-    assert {value.name: sides(value) for value in graph.output} == {
-        "features": ["batch", 384],
-        "logits": ["batch", 1000],
-    }
 
 
 MYLAB = """
