@@ -297,10 +297,12 @@ def _sha256_once(file: Path, _size: int, _mtime_ns: int, _inode: int) -> str:
     return sha256_of(file)
 
 
+@cache
 def version(distribution: str) -> str | None:
     """Return an installed distribution's version without importing it, or None.
 
-    ONNX Runtime has two names for one library; either answers for both.
+    ONNX Runtime has two names for one library; either answers for both. Read once in a process: every
+    cell of a plan asks for the versions of every tool it is made with.
     """
     names = [distribution]
     if distribution == "onnxruntime":

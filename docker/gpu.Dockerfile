@@ -52,7 +52,7 @@ WORKDIR /home/bobrt
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="bobrt" \
       org.opencontainers.image.description="Battle of the backbones on engines: train, export, build and bench" \
-      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-4.0" \
       org.opencontainers.image.revision="${REVISION}" \
       bobrt.tensorrt="${TENSORRT}"
 

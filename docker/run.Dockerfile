@@ -47,7 +47,7 @@ WORKDIR /home/bobrt
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="bobrt run" \
       org.opencontainers.image.description="Battle of the backbones on engines: bench bundles without PyTorch" \
-      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-4.0" \
       org.opencontainers.image.revision="${REVISION}" \
       bobrt.tensorrt="${TENSORRT}"
 

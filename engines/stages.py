@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bobrt.spec import Cell, Json, Recipe, Search
 
-_TRAIN = ("torch", "torchvision", "timm", "safetensors", "numpy", "pillow", "scikit-learn")
+_TRAIN = ("torch", "torchvision", "timm", "safetensors", "numpy", "pillow")
 _EXPORT = ("torch", "timm", "onnx", "onnxscript", "onnxruntime")
 _QUANT = ("nvidia-modelopt", "onnx", "onnxruntime")
 _WHERE = ("compute_capability", "device", "cuda")

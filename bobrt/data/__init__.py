@@ -224,7 +224,7 @@ def _read(card: TaskCard, place: Path | None) -> _Loaded:
         raise UsageError(
             f"the data of task {card.name}{where} is not what its card pins: {_sizes(splits)}, "
             f"{found[:12]}..., where it says {card.splits}, {(card.data_sha256 or 'nothing')[:12]}...",
-            card.fetch or "install the pinned scikit-learn: pip install -c constraints.txt scikit-learn",
+            card.fetch or "install bobrt anew: pip install --force-reinstall --no-deps bobrt",
         )
     return _Loaded(classes, some, settings, found, notes)
 
@@ -235,7 +235,7 @@ def _sizes(splits: dict[str, Split]) -> dict[str, int]:
 
 def _source(card: TaskCard, place: Path | None) -> tuple[Listing | Retrieval, list[str], str]:
     """Return what a source holds, what is to be told of it, and its digest where the source knows it."""
-    # Each is imported by whom it concerns: scikit-learn is slow to import.
+    # Each is imported by whom it concerns.
     if place is None:
         from bobrt.data import digits  # noqa: PLC0415
 
@@ -290,7 +290,7 @@ def _few(card: TaskCard, classes: list[str], splits: dict[str, Split]) -> dict[s
     shots, share = card.options.get("shots"), card.options.get("share", 1.0)
     if shots is None and share == 1.0:
         return splits
-    from bobrt.data import carve  # noqa: PLC0415 - needs scikit-learn
+    from bobrt.data import carve  # noqa: PLC0415 - few tasks have a variant
 
     train = splits["train"]
     rows = (

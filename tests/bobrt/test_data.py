@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from bobrt import data
 from bobrt.catalogue import TASKS
@@ -63,20 +67,35 @@ def test_images_are_what_a_camera_gives(splits: dict[str, Split]) -> None:
     assert (pixels.min(), pixels.max()) == (0, 255)
 
 
-def test_images_and_targets_are_those_of_scikit_learn(splits: dict[str, Split]) -> None:
-    """The id leads back to the very image of the bundle."""
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - slow
-
+def test_images_targets_and_splits_are_those_of_scikit_learn(splits: dict[str, Split]) -> None:
+    """The id leads back to the very image of its bundle, the split to its own stratified one."""
     bunch = load_digits()
-    for split in splits.values():
-        rows = [int(one.removeprefix("digits/")) for one in split.ids]
-        assert split.targets.tolist() == bunch.target[rows].tolist()
+    everything = np.arange(len(bunch.target))
+    rest, test = train_test_split(everything, test_size=450, stratify=bunch.target, random_state=0)
+    train, validation = train_test_split(rest, test_size=269, stratify=bunch.target[rest], random_state=0)
+    rows = {"train": train, "validation": validation, "test": test}
+    for name, split in splits.items():
+        assert split.ids == [f"digits/{row:04d}" for row in sorted(rows[name])]
+        mine = [int(one.removeprefix("digits/")) for one in split.ids]
+        assert split.targets.tolist() == bunch.target[mine].tolist()
         grey = np.stack(split.images)[..., 0].astype(float) * 16 / 255
-        assert np.abs(grey - bunch.images[rows]).max() < 0.05
+        assert np.abs(grey - bunch.images[mine]).max() < 0.05
+
+
+def test_no_image_costs_the_import_of_scikit_learn() -> None:
+    """It takes a second, and every process that measures a row reads images."""
+    code = (
+        "import sys; from bobrt import data; from bobrt.catalogue import TASKS\n"
+        "print(len(data.load(TASKS.get('digits'), 'test').ids), {'sklearn', 'scipy'} & set(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split(maxsplit=1) == ["450", "set()\n"]
 
 
 def test_the_digest_is_that_of_the_card(splits: dict[str, Split]) -> None:
-    """The data is pinned, whatever version of scikit-learn brings it."""
+    """The data is pinned."""
     assert data.digest_of(splits) == CARD.data_sha256
 
 
@@ -108,7 +127,7 @@ def test_data_that_is_not_what_its_card_pins_is_refused(change: dict[str, object
         data.load(msgspec.structs.replace(CARD, **change), "test")
     found = f"{{'train': 1078, 'validation': 269, 'test': 450}}, {CARD.data_sha256[:12]}..."
     assert caught.value.message.startswith(f"the data of task digits is not what its card pins: {found}")
-    assert "scikit-learn" in caught.value.hint
+    assert "pip install" in caught.value.hint
 
 
 def test_a_format_nobody_wrote_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
