@@ -13,7 +13,7 @@ from msgspec import Meta
 from bobrt.catalogue import backbone
 from bobrt.errors import UsageError, unknown
 from bobrt.paths import sha256_of
-from bobrt.spec import Cell, Frozen, Kind, Precision, Protocol, Recipe, Scenario, Search
+from bobrt.spec import LARGEST_BATCH, Cell, Frozen, Kind, Precision, Protocol, Recipe, Scenario, Search
 from bobrt.strict import line_of, read_text, read_toml
 from bobrt.tasks import cards
 from engines.runtimes import RUNTIMES
@@ -33,7 +33,8 @@ Points = Annotated[float, Meta(ge=0, le=100)]
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Seed = Annotated[int, Meta(ge=0)]
-Axis = Annotated[tuple[Count | Literal["dynamic"], ...], Meta(min_length=1)]
+BatchSize = Annotated[int, Meta(ge=1, le=LARGEST_BATCH)]
+Axis = Annotated[tuple[BatchSize | Literal["dynamic"], ...], Meta(min_length=1)]
 
 
 class Windows(Frozen, frozen=True, kw_only=True):
@@ -47,7 +48,7 @@ class Windows(Frozen, frozen=True, kw_only=True):
     """Seconds after which sampling ends, whatever it has reached."""
     width: Annotated[float, Meta(gt=0, le=1)] = 0.02
     """Sampling ends when the 95 % interval of the median is this narrow, relative to the median."""
-    throughput_batches: tuple[Count, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    throughput_batches: tuple[BatchSize, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
     """Batches of the scenario `throughput`, climbed until they gain nothing or do not fit."""
     scenarios: Annotated[tuple[Scenario, ...], Meta(min_length=1)] = (Scenario.LATENCY, Scenario.THROUGHPUT)
     """How each engine is asked; `latency` always, since nothing is ranked without it."""

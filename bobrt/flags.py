@@ -16,7 +16,7 @@ from bobrt.catalogue import TASKS, backbone
 from bobrt.data import archives, hub, hub_address, places
 from bobrt.data import bundle as bundles
 from bobrt.errors import BobrtError, UsageError, unknown
-from bobrt.spec import Batch, Cell, FileCard, Kind, Precision, Protocol
+from bobrt.spec import LARGEST_BATCH, Batch, Cell, FileCard, Kind, Precision, Protocol
 from bobrt.tasks import cards
 from engines import onnx_file
 from engines.runtimes import RUNTIMES
@@ -348,6 +348,8 @@ def _batch(text: str) -> Batch:
     number = _number("batch", text, "a number from 1, or dynamic")
     if number < 1:
         raise UsageError(f"--batch {text} is too small", "a number from 1, or dynamic")
+    if number > LARGEST_BATCH:
+        raise UsageError(f"--batch {text} is too large", f"a number to {LARGEST_BATCH}, or dynamic")
     return number
 
 

@@ -49,6 +49,8 @@ def parse_json(text: str, kind: type[T], name: str) -> T:
         return msgspec.json.decode(text, type=kind)
     except msgspec.DecodeError as error:
         raise UsageError(f"{name} is damaged: {_plain(str(error))}") from None
+    except RecursionError:
+        raise UsageError(f"{name} is damaged: brackets within brackets without end") from None
 
 
 def read_toml(path: Path, kind: type[T], what: str) -> T:
@@ -58,6 +60,8 @@ def read_toml(path: Path, kind: type[T], what: str) -> T:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{what} {path} is not TOML: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{what} {path} is not TOML: brackets within brackets without end") from None
     try:
         return msgspec.convert(data, type=kind)
     except msgspec.ValidationError as error:

@@ -137,6 +137,11 @@ class Runtime(Frozen, frozen=True, kw_only=True):
     """It keeps what it makes beside the file it opens, which must lie in the cache then."""
     note: str = ""
 
+    def __post_init__(self) -> None:
+        """Raise `ValueError` if a runtime takes int8 and does not say by whose rules."""
+        if Precision.INT8 in self.precisions and self.placement is Placement.NONE:
+            raise ValueError("takes int8, and placement says by nobody's rules: it is ORT or TENSORRT")
+
 
 _FLOATS = (Precision.FP32, Precision.TF32, Precision.FP16, Precision.BF16)
 _ALL = (*_FLOATS, Precision.INT8, Precision.FP8)

@@ -19,7 +19,7 @@ from engines.runtimes import RUNTIMES, Runtime, beyond, no_gpu
 from train.options import CheckpointOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bobrt.spec import Cell, Json, Recipe, Search
@@ -248,6 +248,10 @@ def summary(artifact: Artifact) -> list[str]:
     size, took = f"{manifest.bytes / 1e6:.2f} MB", f"made in {manifest.seconds:.1f} s"
     lines = [f"{manifest.stage}: {size}, sha256 {manifest.sha256[:12]}, {took}"]
     detail = manifest.detail
+    if left_out := _left_out(detail):
+        lines.append(
+            "keys of the weights left out: " + ", ".join(f"{key} ({n})" for key, n in left_out.items())
+        )
     if isinstance(validation := detail.get("validation"), float):
         lines.append(f"validation: {100 * validation:.1f} %")
     if isinstance(chosen := detail.get("chosen"), dict):
@@ -265,3 +269,11 @@ def summary(artifact: Artifact) -> list[str]:
         kept = f", with {', '.join(card.kept)} kept out" if card.kept else ""
         lines.append(f"drop on validation: {drop:+.1f} points{kept}")
     return lines
+
+
+def _left_out(detail: Mapping[str, Json]) -> dict[str, Json]:
+    """Return which keys of its weights file a checkpoint did not want, by pattern: a classifier, say."""
+    found = detail.get("weights")
+    keys = found["keys"] if isinstance(found, dict) else None
+    left_out = keys.get("left_out") if isinstance(keys, dict) else None
+    return left_out if isinstance(left_out, dict) else {}

@@ -63,7 +63,8 @@ def _initial(
             "adapt it: --protocol finetune, probe or knn",
         )
     if options.weights_path:
-        model.load_local(net, options.backbone, Path(options.weights_path))
+        keys = model.load_local(net, options.backbone, Path(options.weights_path))
+        return net, options.backbone, {"weights": {"keys": keys}}
     if options.weights != "pretrained":
         return net, options.backbone, {}
     if options.backbone.weights is None:

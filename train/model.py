@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bobrt.spec import TaskCard
+    from bobrt.spec import Json, TaskCard
     from train.weights import State
 
 
@@ -307,10 +307,13 @@ def read_checkpoint(path: Path) -> tuple[FileCard | None, State]:
     return None, weights.state_in(content, path, inside)
 
 
-def load_local(model: Model, backbone: Backbone, path: Path) -> None:
+def load_local(model: Model, backbone: Backbone, path: Path) -> dict[str, Json]:
     """Load a backbone's weights from a user's file: timm's keys, the publisher's, or one of our checkpoints.
 
     The file's classifier is left out when the model has none; everything else must fit.
+
+    Returns:
+        What became of the keys: `expected` by the model, `loaded`, and `left_out` by pattern.
 
     Raises:
         UsageError: The file is damaged, or its keys do not fit.
@@ -319,16 +322,25 @@ def load_local(model: Model, backbone: Backbone, path: Path) -> None:
     card, state = read_checkpoint(path)
     trunk = model.backbone
     if card is None and backbone.weights and not trunk.state_dict().keys() <= state.keys():
-        layouts.load(trunk, backbone, path)
-        return
+        return layouts.load(trunk, backbone, path)
+    left_out: dict[str, Json] = {}
     if card is not None:
         _require_same_network(card.backbone, described(backbone, model), path)
+        left_out = _split(state, ("head.",))[1]
         state = {
             name.removeprefix("backbone."): v for name, v in state.items() if name.startswith("backbone.")
         }
     names = trunk.pretrained_cfg.get("classifier") or ()
     heads = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
     if not trunk.num_classes:
-        # An empty tuple would be a prefix of nothing, as it should be.
-        state = {name: value for name, value in state.items() if not name.startswith(heads)}
+        state, more = _split(state, heads)
+        left_out |= more
     weights.load_strictly(trunk, state, path, heads)
+    return {"expected": len(trunk.state_dict()), "loaded": len(state), "left_out": left_out}
+
+
+def _split(state: State, heads: tuple[str, ...]) -> tuple[State, dict[str, Json]]:
+    """Return a state dict without what belongs to a classifier, and how many keys that were."""
+    kept = {name: value for name, value in state.items() if not name.startswith(heads)}
+    counts = {head: sum(name.startswith(head) for name in state) for head in heads}
+    return kept, {f"{head}*": n for head, n in counts.items() if n}

@@ -124,6 +124,7 @@ GOOD = TINY.read_text()
         ("warmup_s = 0.1", "warmup_s = nan", 14, "key 'timing.warmup_s'", ""),
         ('weights = ["random"]', "seeds = [-1]", 5, "key 'seeds[0]': Expected `int` >= 0", ""),
         ('weights = ["random"]', "batches = [0]", 5, "key 'batches[0]'", ""),
+        ('weights = ["random"]', "batches = [2147483648]", 5, "key 'batches[0]'", ""),
         ('weights = ["random"]', 'batches = ["free"]', 5, "key 'batches[0]'", ""),
         ("max_drop = 100.0", "max_drop = -1", 8, "key 'max_drop': Expected `float` >= 0.0", ""),
         ("max_drop = 100.0", "max_drop = 101", 8, "key 'max_drop': Expected `float` <= 100.0", ""),
@@ -162,12 +163,13 @@ def test_a_wrong_plan_is_named_with_key_and_line(  # noqa: PLR0913, PLR0917 - wh
         (b"backbones = [", "is not TOML: Invalid value (at end of document)"),
         (b"tasks = ['digits']\nbackbones == 3", "is not TOML: Invalid value (at line 2, column 12)"),
         (b"\xff\xfe", "cannot be read: 'utf-8' codec"),
+        (b"tasks = " + 3000 * b"[" + 3000 * b"]", "is not TOML: brackets within brackets"),
         (b"", "key 'backbones' is missing"),
         (GOOD.replace("[finetune]", "[finetuned]").encode(), "line 9: unknown key 'finetuned'"),
         (GOOD[: GOOD.index("[finetune]")].encode(), "fine-tunes and has no [finetune] table"),
         (GOOD.replace("lr = 3e-3\n", "").encode(), "line 9: key 'finetune.lr' is missing"),
     ],
-    ids=["cut off", "no value", "not text", "empty", "table misspelt", "no recipe", "half a recipe"],
+    ids=["cut off", "no value", "not text", "deep", "empty", "table misspelt", "no recipe", "half a recipe"],
 )
 def test_a_file_that_is_no_plan_is_named(tmp_path: Path, text: bytes, words: str) -> None:
     """Whatever the bytes, the answer is one line with the file in it."""

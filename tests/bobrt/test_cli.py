@@ -164,6 +164,7 @@ def test_every_verb_has_help_for_every_option(here: Bobrt, verb: str) -> None:
         ("bench --seed x", "--seed 'x' is not a number", "a whole number"),
         ("bench --seed -1", "--seed -1 is below 0", "a whole number from 0"),
         ("bench --batch 0", "--batch 0 is too small", "a number from 1, or dynamic"),
+        ("bench --batch 2147483648", "--batch 2147483648 is too large", "a number to 2147483647, or dynamic"),
         ("bench --batch one", "--batch 'one' is not a number", "a number from 1, or dynamic"),
         ("bench --precision ,", "--precision is empty", "bobrt bench --help"),
         ("bench --precision fp61", "unknown precision 'fp61'", "did you mean fp16 or fp8 or fp32?"),

@@ -177,3 +177,9 @@ def test_damaged_json_is_named(text: str, says: str) -> None:
     """The file is named with the key, whether it was cut, edited or is another kind of thing."""
     with pytest.raises(UsageError, match=f"^manifest /x.json is damaged: .*{says}"):
         parse_json(text, Small, "manifest /x.json")
+
+
+def test_json_that_is_nested_without_end_is_named() -> None:
+    """Where anything may stand, as in a manifest's details, brackets may too."""
+    with pytest.raises(UsageError, match=r"^manifest /x\.json is damaged: brackets within brackets"):
+        parse_json('{"detail": ' + 3000 * "[" + 3000 * "]" + "}", dict, "manifest /x.json")

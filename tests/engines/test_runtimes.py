@@ -134,7 +134,9 @@ def test_tf32_is_of_a_gpu_and_a_gpu_s_precisions_are_of_its_generation(
     monkeypatch: pytest.MonkeyPatch, gpu: bool, name: str
 ) -> None:
     """fp8 on Ampere, bf16 on Turing, TF32 on a CPU: the reason names both sides."""
-    entry = msgspec.structs.replace(RUNTIMES.get(name), lacks=None, precisions=tuple(Precision))
+    entry = msgspec.structs.replace(
+        RUNTIMES.get(name), lacks=None, precisions=tuple(Precision), placement=Placement.ORT
+    )
     monkeypatch.setattr(runtimes, "compute_capability", lambda: (7, 5))
 
     assert beyond(entry, Precision.FP16) == wants_gpu(entry, Precision.BF16) == ""
@@ -274,6 +276,18 @@ def test_a_runtime_of_someone_else_is_listed(bobrt: Callable[..., Ran], plugin: 
     assert listed.keys() == {*RUNTIMES.names(), "mylab/fast"}
     assert listed["mylab/fast"]["here"] == "runs"
     assert (listed["mylab/fast"]["note"], listed["mylab/fast"]["precisions"]) == ("ours", "fp32")
+
+
+def test_a_runtime_that_takes_int8_says_by_whose_rules(tmp_path: Path, bobrt: Callable[..., Ran]) -> None:
+    """A plan would ask for its files, and nobody would know which."""
+    code = PLUGIN.replace("(Precision.FP32,)", "(Precision.INT8,)").replace("Placement.ORT", "Placement.NONE")
+    points = "[bobrt.runtimes]\nmylab/fast = mylab_fast:MINE\n"
+    site = install_package(tmp_path / "site", "mylab-fast", points, code)
+
+    done = bobrt("list", "runtimes", env={"PYTHONPATH": str(site)})
+
+    assert (done.code, "mylab/fast" in done.out) == (0, False)
+    assert "does not load: ValueError(\"takes int8, and placement says by nobody's rules" in done.err
 
 
 def test_a_runtime_of_someone_else_is_benched_on_our_file(

@@ -17,6 +17,7 @@ from bobrt.catalogue import backbone
 from bobrt.errors import UsageError
 from bobrt.paths import sha256_of
 from bobrt.spec import Backbone, FileCard, Input, Precision, Protocol, Transform, WeightsFile
+from engines import stages
 from train import fetch, model
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ def test_a_local_file_can_be_started_from(
 
     assert moved == ["head.weight", "head.bias"]
     assert card.weights == f"file:{sha256_of(path)}"
+    told = "keys of the weights left out: head.* (2)"
+    assert (told in stages.summary(made)) == (whose == "ours")
 
 
 def test_another_file_of_the_same_name_is_another_checkpoint(

@@ -343,7 +343,9 @@ def test_a_checkpoint_for_another_class_count_says_how_to_use_it(tmp_path: Path)
 
     assert caught.value.hint == "--task NAME brings a classifier of its own, and leaves the file's out"
     tuned = model.build(backbone("test_resnet"), classes=10, size=32)
-    model.load_local(tuned, backbone("test_resnet"), tmp_path / "seven.pth")
+    keys = model.load_local(tuned, backbone("test_resnet"), tmp_path / "seven.pth")
+    assert keys["loaded"] == keys["expected"] == len(other.backbone.state_dict()) - 2
+    assert keys["left_out"] == {"fc.*": 2}
     assert torch.equal(tuned.backbone.conv1[0].weight, other.backbone.conv1[0].weight)
 
 
