@@ -226,7 +226,7 @@ def test_a_full_temporary_folder_ends_the_run_and_takes_no_record_away(
 
 BAD = {
     "aborts": "its process crashed (SIGABRT), while opening",
-    "hangs": "gave up after its time limit of 10 s, while opening",
+    "hangs": "gave up after its time limit of 6 s, while opening",
     "grows": "out of memory (limit 2 GB)",
     "raises": "ValueError: the kernel says no, in two lines",
     "nans": "the engine answers NaN or infinity in features, logits (choose another precision)",
@@ -248,7 +248,7 @@ def bad_run(
         '["fp32", "fp16", "int8"]', '["fp32"]'
     )
     path = folder / "plan.toml"
-    path.write_text(f"reference = false\n{text}[limits]\ncell_s = 10\nmemory_gb = 2.0\n")
+    path.write_text(f"reference = false\n{text}[limits]\ncell_s = 6\nmemory_gb = 2.0\n")
     return space, space.bobrt("bench", "--plan", path, env=plugin)
 
 

@@ -258,14 +258,14 @@ def test_a_cell_that_fails_in_a_later_round_has_failed(
 ) -> None:
     """An engine that hangs the second time is no engine to ship: the record says in which round, and why."""
     changes: dict[str, Any] = {"runtimes": ["mylab/hangs"], "precisions": ["fp32"], "reference": False}
-    path = plan(**changes, limits={"cell_s": 6})
+    path = plan(**changes, limits={"cell_s": 4})
     ran = workspace.bobrt("bench", "--plan", path, env={**plugin, "MYLAB_WELL": "1"})
     assert ran.code == 0, ran.err
     ran = workspace.bobrt("bench", "--plan", path, "--repeat", "2", env=plugin)
     assert ran.code == 1
     record = read(records(workspace)["mylab/hangs fp32"])
     assert record["state"] == "failed"
-    assert record["reason"] == "in round 2: gave up after its time limit of 6 s, while starting"
+    assert record["reason"] == "in round 2: gave up after its time limit of 4 s, while starting"
     assert record["log"]
 
 

@@ -412,11 +412,11 @@ def test_waiting_for_the_machine_does_not_count(
 ) -> None:
     """While another holds the CPU for longer than the cell's limit, the cell waits, and then completes."""
     records(workspace)["ort-cpu fp32"].unlink()
-    path = plan(limits={"cell_s": 6}, runtimes=["ort-cpu"], precisions=["fp32"])
+    path = plan(limits={"cell_s": 4}, runtimes=["ort-cpu"], precisions=["fp32"])
     with lock(CPU):
         run = start(workspace, "bench", "--plan", path)
         run.until("ort-cpu fp32 · waiting")
-        time.sleep(7)
+        time.sleep(5)
         assert run.process.poll() is None
     assert run.ended() == 0, run.said
     assert json.loads(records(workspace)["ort-cpu fp32"].read_text())["state"] == "complete"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 from bench import kernel, watch
@@ -315,25 +316,31 @@ def test_rounds_are_joined_as_the_record_says() -> None:
     assert merge(Watch(), Watch()) == Watch()
 
 
-def test_peak_memory_counts_what_was_freed_inside_and_not_what_was_freed_before() -> None:
-    """The peak is that of the block alone, above the level at its start."""
-    before = np.ones(200 * MB, np.uint8)
-    del before
-    with PeakMemory() as memory:
-        inside = np.ones(64 * MB, np.uint8)
-        del inside
-    assert memory.bytes is not None
-    assert 60 * MB < memory.bytes < 120 * MB
+FREED = """
+import numpy as np
+from bench.watch import PeakMemory
+
+np.ones(200 << 20, np.uint8)
+with PeakMemory() as whole, PeakMemory() as early:
+    early.end()
+    np.ones(64 << 20, np.uint8)
+print(whole.bytes, early.bytes)
+"""
 
 
-def test_peak_memory_can_end_before_its_block() -> None:
-    """What is taken after that is not in it."""
-    with PeakMemory() as early, PeakMemory() as late:
-        early.end()
-        kept = np.ones(64 * MB // 8)
-    assert late.bytes is not None
-    assert early.bytes is not None
-    assert late.bytes - early.bytes > kept.nbytes // 2
+def test_peak_memory_is_that_of_the_block_alone() -> None:
+    """What was freed inside counts; what was freed before, or is taken after an early end, does not.
+
+    In a process of its own, as a row has one: this one is full of libraries, whose pages a machine that runs
+    short of memory takes away, and the level falls meanwhile.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", FREED], capture_output=True, text=True, check=True, timeout=60
+    )
+    whole, early = map(int, done.stdout.split())
+
+    assert 60 * MB < whole < 120 * MB
+    assert early < 8 * MB
 
 
 def test_peak_memory_is_null_where_the_kernel_cannot_say(monkeypatch: pytest.MonkeyPatch) -> None:

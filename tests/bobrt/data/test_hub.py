@@ -358,6 +358,8 @@ class Ends(NamedTuple):
     constants: dict[str, object] = {}
 
 
+IMPATIENT: dict[str, object] = {"HF_HUB_DOWNLOAD_TIMEOUT": 0.3}
+"""Each of six tries waits so long."""
 TROUBLES = {
     "private": Ends(
         {"status": 401}, 2, "the hub shows no data set REPO to you: it answered 401", "hf auth login"
@@ -383,14 +385,19 @@ TROUBLES = {
         {"only": ".parquet", "cut": 500}, 3, "the hub broke off while sending", "it goes on where it stopped"
     ),
     "silent": Ends(
-        {"only": ".parquet", "silent_s": 3.0},
+        {"only": ".parquet", "silent_s": 1.0},
         3,
         "the hub broke off while sending",
         "it goes on where it stopped",
+        IMPATIENT,
     ),
     # Such a request the library sends without any time-out.
     "silent list": Ends(
-        {"only": "/tree/", "slow_s": 3.0}, 3, "the hub broke off while sending", "it goes on where it stopped"
+        {"only": "/tree/", "slow_s": 1.0},
+        3,
+        "the hub broke off while sending",
+        "it goes on where it stopped",
+        IMPATIENT,
     ),
     "offline": Ends(
         {}, 3, "is not here and HF_HUB_OFFLINE is set", "try again later", {"HF_HUB_OFFLINE": True}
