@@ -135,7 +135,7 @@ def run(order: CellOrder, report: Callable[[str, str], None]) -> Result:
         published=order.published,
         search=order.search,
         gauntlet=asked,
-        notes=[*notes, *(_told(engine, order) if engine else [])],
+        notes=[*order.notes, *notes, *(_told(engine, order) if engine else [])],
     )
     return rounds.add(Path(order.record), result, {}, speed.loops, machine)
 

@@ -26,6 +26,8 @@ class CellOrder(Frozen, frozen=True, kw_only=True):
     validation: float | None
     published: Published | None = None
     search: Searched | None = None
+    notes: list[str] = []
+    """What of the checkpoint a reader of the record should know."""
     timing: Timing
     limit: int | None
     threads: int

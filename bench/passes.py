@@ -210,7 +210,7 @@ def _read(place: Path, n: int) -> Outputs | None:
     try:
         record = msgspec.json.decode((place / _RECORD).read_bytes(), type=_Kept)
         outputs = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in record.outputs}
-    except (OSError, ValueError, EOFError, msgspec.MsgspecError):
+    except (OSError, ValueError, EOFError, msgspec.MsgspecError, RecursionError):
         return None
     if not outputs or {len(output) for output in outputs.values()} != {n}:
         return None

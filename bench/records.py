@@ -71,7 +71,7 @@ def read(path: Path | str, sound: bytes = _UNSOUND) -> Result:
         file = _read(path)
         content = file.content if file.state == sound else sealed(file.content)
         result = _DECODER.decode(content) if content else None
-    except (OSError, UnicodeDecodeError, msgspec.DecodeError):
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         result = None
     return result if result is not None and result.schema == SCHEMA else _closely(path)
 

@@ -109,7 +109,9 @@ def _file(name: str, plan: Plan, question: Question, verb: str) -> Artifact:
         require_pretrained(name, backbone_named(cell.backbone), verb, shop.cache)
     with console.Progress() as progress:
         made = files.make(shop, target, plan.limits, progress)
-    for line in stages.summary(made):
+    begun = shop.find(checkpoint) if target != checkpoint else None
+    left_out = stages.left_out_of(begun.manifest.detail) if begun else ""
+    for line in [*stages.summary(made), *([left_out] if left_out else [])]:
         console.note(line)
     if verb == "build":
         card = msgspec.convert(made.manifest.detail.get("card"), type=FileCard | None)

@@ -19,9 +19,9 @@ from msgspec import Meta
 Json = Any
 """A value JSON can hold; a recursive alias is more than msgspec decodes."""
 
-Batch = int | Literal["dynamic"]
 LARGEST_BATCH = 2**31 - 1
 """What every library can count along an axis; of images, more than any memory holds."""
+Batch = int | Literal["dynamic"]
 """The engine's own batch axis: free, or fixed to N images."""
 
 

@@ -50,7 +50,7 @@ def parse_json(text: str, kind: type[T], name: str) -> T:
     except msgspec.DecodeError as error:
         raise UsageError(f"{name} is damaged: {_plain(str(error))}") from None
     except RecursionError:
-        raise UsageError(f"{name} is damaged: brackets within brackets without end") from None
+        raise UsageError(f"{name} is damaged: nested too deeply") from None
 
 
 def read_toml(path: Path, kind: type[T], what: str) -> T:
@@ -58,10 +58,10 @@ def read_toml(path: Path, kind: type[T], what: str) -> T:
     text = read_text(path, what)
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # a number of thousands of digits, too
         raise UsageError(f"{what} {path} is not TOML: {error}") from None
     except RecursionError:
-        raise UsageError(f"{what} {path} is not TOML: brackets within brackets without end") from None
+        raise UsageError(f"{what} {path} is nested too deeply") from None
     try:
         return msgspec.convert(data, type=kind)
     except msgspec.ValidationError as error:

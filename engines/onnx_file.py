@@ -147,7 +147,7 @@ def card_of(model: onnx.ModelProto, path: Path) -> FileCard | None:
         return None
     try:
         return msgspec.json.decode(text, type=FileCard)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UsageError(f"ONNX file {path} has damaged bobrt metadata: {error}") from None
 
 

@@ -248,10 +248,8 @@ def summary(artifact: Artifact) -> list[str]:
     size, took = f"{manifest.bytes / 1e6:.2f} MB", f"made in {manifest.seconds:.1f} s"
     lines = [f"{manifest.stage}: {size}, sha256 {manifest.sha256[:12]}, {took}"]
     detail = manifest.detail
-    if left_out := _left_out(detail):
-        lines.append(
-            "keys of the weights left out: " + ", ".join(f"{key} ({n})" for key, n in left_out.items())
-        )
+    if left_out := left_out_of(detail):
+        lines.append(left_out)
     if isinstance(validation := detail.get("validation"), float):
         lines.append(f"validation: {100 * validation:.1f} %")
     if isinstance(chosen := detail.get("chosen"), dict):
@@ -271,9 +269,11 @@ def summary(artifact: Artifact) -> list[str]:
     return lines
 
 
-def _left_out(detail: Mapping[str, Json]) -> dict[str, Json]:
-    """Return which keys of its weights file a checkpoint did not want, by pattern: a classifier, say."""
-    found = detail.get("weights")
-    keys = found["keys"] if isinstance(found, dict) else None
-    left_out = keys.get("left_out") if isinstance(keys, dict) else None
-    return left_out if isinstance(left_out, dict) else {}
+def left_out_of(detail: Mapping[str, Json]) -> str:
+    """Return which keys of its file of weights a checkpoint did not want, a classifier's say, or nothing."""
+    # A user's file is told by its keys alone; a published one by where it is from as well.
+    published = detail.get("weights")
+    keys = published.get("keys") if isinstance(published, dict) else detail.get("keys")
+    found = keys.get("left_out") if isinstance(keys, dict) else None
+    said = ", ".join(f"{pattern} ({n})" for pattern, n in found.items()) if isinstance(found, dict) else ""
+    return f"keys of the weights left out: {said}" if said else ""

@@ -64,7 +64,7 @@ def _initial(
         )
     if options.weights_path:
         keys = model.load_local(net, options.backbone, Path(options.weights_path))
-        return net, options.backbone, {"weights": {"keys": keys}}
+        return net, options.backbone, {"keys": keys}
     if options.weights != "pretrained":
         return net, options.backbone, {}
     if options.backbone.weights is None:

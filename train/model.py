@@ -301,7 +301,7 @@ def read_checkpoint(path: Path) -> tuple[FileCard | None, State]:
     if header:
         try:
             return msgspec.json.decode(header, type=FileCard), content
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise UsageError(f"checkpoint {path} is damaged or truncated: {error}") from error
     inside = next((key for key in _WRAPPED if isinstance(content, dict) and key in content), "")
     return None, weights.state_in(content, path, inside)

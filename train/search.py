@@ -134,7 +134,7 @@ def _kept(folder: Path, values: list[dict[str, float]]) -> dict[int, Trial]:
     for number, chosen in enumerate(values):
         try:
             trial = msgspec.json.decode((_place(folder, number) / TOLD).read_bytes(), type=Trial)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, RecursionError):
             continue
         if trial.values == chosen:
             trials[number] = trial

@@ -115,7 +115,8 @@ def load_strictly(module: nn.Module, state: State, path: Path, classifier: tuple
     missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     hint = ""
     if all(name.startswith(classifier) for name in [*missing, *extra, *shapes, *types]):
-        hint = "--task NAME brings a classifier of its own, and leaves the file's out"
+        hint = "--task NAME brings a classifier of its own"
+        hint += ", and leaves the file's out" if extra or shapes or types else ""
     elif wrap := _wrapping(missing, extra):
         hint = f"save the network inside: torch.save(net.{wrap}.state_dict(), PATH)"
     require_fit(

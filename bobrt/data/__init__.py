@@ -33,6 +33,10 @@ FOLDER = "folder"
 """The source that reads any folder of images."""
 
 
+ANEW = "install bobrt anew, from its checkout: pip install --force-reinstall --no-deps ."
+"""What to do about digits that are not as they came."""
+
+
 class Split(NamedTuple):
     """The images and targets of one split."""
 
@@ -224,7 +228,7 @@ def _read(card: TaskCard, place: Path | None) -> _Loaded:
         raise UsageError(
             f"the data of task {card.name}{where} is not what its card pins: {_sizes(splits)}, "
             f"{found[:12]}..., where it says {card.splits}, {(card.data_sha256 or 'nothing')[:12]}...",
-            card.fetch or "install bobrt anew: pip install --force-reinstall --no-deps bobrt",
+            card.fetch or ANEW,
         )
     return _Loaded(classes, some, settings, found, notes)
 

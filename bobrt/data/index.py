@@ -117,7 +117,7 @@ def _read(path: Path | None) -> tuple[dict[str, Known], list[str]]:
         kept = msgspec.json.decode(path.read_bytes(), type=_Index) if path else None
     except FileNotFoundError:
         return {}, []
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, RecursionError) as error:
         return {}, [f"the index {path} was damaged and is made anew: {error}"]
     usable = kept and (kept.schema, kept.pillow) == (SCHEMA, pillow)
     return (kept.files if kept and usable else {}), []

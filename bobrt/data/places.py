@@ -109,7 +109,7 @@ def _read(path: Path) -> dict[str, str]:
         found = tomllib.loads(read_text(path, "file"))
         if wrong := [name for name, place in found.items() if not isinstance(place, str)]:
             raise UsageError(f"{path}: {wrong[0]} is no path")  # noqa: TRY301 - one hint for all
-    except (UsageError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (UsageError, ValueError, RecursionError) as error:
         raise UsageError(
             f"the file of places {path} is damaged: {error}", f"mend it, or remove it: rm {path}"
         ) from error

@@ -54,7 +54,8 @@ def require_finite(values: NDArray[Any], what: str) -> None:
     )
     if broken:
         raise BobrtError(
-            f"the {what} of {broken} of {len(values)} images are NaN or infinity", "choose another precision"
+            f"the {what} of {broken} of {len(values)} images are NaN or infinity",
+            "choose another precision, or where it is fp32 already, other weights: --weights PATH",
         )
 
 

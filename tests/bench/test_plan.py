@@ -163,13 +163,24 @@ def test_a_wrong_plan_is_named_with_key_and_line(  # noqa: PLR0913, PLR0917 - wh
         (b"backbones = [", "is not TOML: Invalid value (at end of document)"),
         (b"tasks = ['digits']\nbackbones == 3", "is not TOML: Invalid value (at line 2, column 12)"),
         (b"\xff\xfe", "cannot be read: 'utf-8' codec"),
-        (b"tasks = " + 3000 * b"[" + 3000 * b"]", "is not TOML: brackets within brackets"),
+        (b"seeds = [" + 5000 * b"9" + b"]", "is not TOML: Exceeds the limit"),
+        (b"tasks = " + 3000 * b"[" + 3000 * b"]", "is nested too deeply"),
         (b"", "key 'backbones' is missing"),
         (GOOD.replace("[finetune]", "[finetuned]").encode(), "line 9: unknown key 'finetuned'"),
         (GOOD[: GOOD.index("[finetune]")].encode(), "fine-tunes and has no [finetune] table"),
         (GOOD.replace("lr = 3e-3\n", "").encode(), "line 9: key 'finetune.lr' is missing"),
     ],
-    ids=["cut off", "no value", "not text", "deep", "empty", "table misspelt", "no recipe", "half a recipe"],
+    ids=[
+        "cut off",
+        "no value",
+        "not text",
+        "long",
+        "deep",
+        "empty",
+        "table misspelt",
+        "no recipe",
+        "half a recipe",
+    ],
 )
 def test_a_file_that_is_no_plan_is_named(tmp_path: Path, text: bytes, words: str) -> None:
     """Whatever the bytes, the answer is one line with the file in it."""

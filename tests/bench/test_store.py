@@ -130,6 +130,12 @@ def changed(**changes: Any) -> Callable[[dict[str, Any]], str]:
         (lambda record: json.dumps(record)[:700], "is damaged"),
         (lambda _: "", "is damaged"),
         (lambda _: "[]", "is damaged"),
+        (lambda _: 5000 * "[" + 5000 * "]", "is damaged"),
+        (changed(notes=json.loads(900 * "[" + 900 * "]")), "is damaged"),
+        (
+            lambda record: json.dumps(record)[:-1] + ', "x": ' + 3000 * "[" + 3000 * "]" + "}",
+            "nested too deeply",
+        ),
         (lambda record: json.dumps(record).replace('"seconds": 1.0', '"seconds": NaN'), "is damaged"),
     ],
 )

@@ -15,10 +15,10 @@ from sklearn.model_selection import train_test_split
 
 from bobrt import data
 from bobrt.catalogue import TASKS
-from bobrt.data import Split
+from bobrt.data import Split, digits
 from bobrt.data.resize import resize
-from bobrt.errors import UsageError
-from bobrt.spec import Transform
+from bobrt.errors import MachineError, UsageError
+from bobrt.spec import TaskCard, Transform
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,9 +94,11 @@ def test_no_image_costs_the_import_of_scikit_learn() -> None:
     assert done.stdout.split(maxsplit=1) == ["450", "set()\n"]
 
 
-def test_the_digest_is_that_of_the_card(splits: dict[str, Split]) -> None:
-    """The data is pinned."""
-    assert data.digest_of(splits) == CARD.data_sha256
+@pytest.mark.parametrize("card", [card for card in TASKS.all().values() if card.data == data.DIGITS])
+def test_the_digest_is_that_of_the_card(card: TaskCard) -> None:
+    """The data is pinned, the digits of eight classes as well as those of ten."""
+    names = ("train", "validation", "test")
+    assert data.digest_of({name: data.load(card, name) for name in names}) == card.data_sha256
 
 
 def test_the_digest_sees_every_pixel_target_id_and_name(splits: dict[str, Split]) -> None:
@@ -127,7 +129,25 @@ def test_data_that_is_not_what_its_card_pins_is_refused(change: dict[str, object
         data.load(msgspec.structs.replace(CARD, **change), "test")
     found = f"{{'train': 1078, 'validation': 269, 'test': 450}}, {CARD.data_sha256[:12]}..."
     assert caught.value.message.startswith(f"the data of task digits is not what its card pins: {found}")
-    assert "pip install" in caught.value.hint
+    assert caught.value.hint == data.ANEW
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"PK\x03\x04", b"version https://git-lfs.github.com/spec/v1\n"]
+)
+def test_an_install_without_its_digits_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    """Gone, cut, or the pointer that another tool has left in its place: one line, and what to do."""
+    monkeypatch.setattr(digits, "FILE", tmp_path / "digits.npz")
+    if content is not None:
+        digits.FILE.write_bytes(content)
+
+    with pytest.raises(MachineError, match="the digits of this install cannot be read: ") as caught:
+        digits.read()
+
+    assert "\n" not in caught.value.message
+    assert caught.value.hint == data.ANEW
 
 
 def test_a_format_nobody_wrote_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,5 +181,5 @@ def test_damaged_json_is_named(text: str, says: str) -> None:
 
 def test_json_that_is_nested_without_end_is_named() -> None:
     """Where anything may stand, as in a manifest's details, brackets may too."""
-    with pytest.raises(UsageError, match=r"^manifest /x\.json is damaged: brackets within brackets"):
+    with pytest.raises(UsageError, match=r"^manifest /x\.json is damaged: nested too deeply"):
         parse_json('{"detail": ' + 3000 * "[" + 3000 * "]" + "}", dict, "manifest /x.json")

@@ -345,14 +345,23 @@ def test_an_architecture_of_another_package_is_exported(bobrt: Callable[..., Ran
 def test_a_state_dict_of_timm_s_is_trained_and_exported_by_its_path(
     bobrt: Callable[..., Ran], tmp_path: Path
 ) -> None:
-    """`--weights PATH`: one command makes the checkpoint and the file, which names the weights' sha256."""
+    """`--weights PATH`: one command makes the checkpoint and the file, which names the weights' sha256.
+
+    That the file's classifier is left out is told then, and in the record of a row; it is no published file.
+    """
     net = model.build(backbone("test_resnet"), classes=0, size=32, own_head=True)
     torch.save(net.backbone.state_dict(), tmp_path / "mine.pth")
     asked = ["--weights", tmp_path / "mine.pth", "--task", "digits", "--plan", TINY]
 
     done = bobrt("export", "test_resnet", *asked, "--json")
+    row = ("--runtime", "ort-cpu", "--precision", "fp32")
+    benched = bobrt("bench", "test_resnet", *asked, *row, "--limit", "50", "--json")
 
     assert done.code == 0, done.err
+    assert "keys of the weights left out: fc.* (2)" in done.err
+    records = json.loads(benched.out)["results"]
+    assert {record["published"] for record in records} == {None}
+    assert all("keys of the weights left out: fc.* (2)" in record["notes"] for record in records)
     artifact = json.loads(done.out)["artifact"]
     sha256 = hashlib.sha256((tmp_path / "mine.pth").read_bytes()).hexdigest()
     assert artifact["detail"]["card"]["weights"] == f"file:{sha256}"

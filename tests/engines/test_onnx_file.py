@@ -276,7 +276,10 @@ def test_a_file_without_our_metadata_says_how_to_get_one(model: onnx.ModelProto)
     assert "bobrt export" in caught.value.hint
 
 
-@pytest.mark.parametrize("text", ["{", "{}", '{"bobrt": 3}', '"a card"'])
+DEEP = '{"backbone": {"args": {"a": ' + 3000 * "[" + 3000 * "]" + "}}}"
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"bobrt": 3}', '"a card"', DEEP])
 def test_damaged_metadata_is_named(model: onnx.ModelProto, text: str) -> None:
     """A card that is no card is refused with the file's name, never taken for none."""
     helper.set_model_props(model, {"bobrt": text})
